@@ -1,0 +1,2 @@
+// Package pagetable writes the page tables that a VT-d unit walks.
+package pagetable

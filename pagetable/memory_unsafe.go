@@ -1,0 +1,23 @@
+package pagetable
+
+import "unsafe"
+
+// segment is a Segment as the walker needs it: base is where the process sees
+// the byte that the bus calls first.
+type segment struct {
+	first, last uint64 // bus addresses, last inclusive
+	base        unsafe.Pointer
+}
+
+func newSegment(s Segment) segment {
+	return segment{first: s.Bus, last: s.Bus + uint64(len(s.Mem)) - 1, base: unsafe.Pointer(unsafe.SliceData(s.Mem))}
+}
+
+// entries is the frame at bus, which lies inside the segment.
+func (s *segment) entries(bus uint64) *[512]uint64 {
+	return (*[512]uint64)(unsafe.Add(s.base, bus-s.first))
+}
+
+func aligned(b []byte) bool {
+	return uintptr(unsafe.Pointer(unsafe.SliceData(b)))%FrameSize == 0
+}

@@ -1,0 +1,2 @@
+// Package pci reaches PCI functions.
+package pci
