@@ -1,2 +1,64 @@
 // Package respool keeps resources ready for code that must not wait for them.
+//
+// A [Pool] holds elements that a [Source] made beforehand. Get takes one from
+// the pool, always, and never asks the source; when nothing is ready it says
+// [ErrEmpty] at once. A background worker asks the source, so that the pool does
+// not run dry, and gives back what stays unused.
+//
+// # Ownership
+//
+// An element belongs to the pool until Get returns it, then to the caller until
+// Put accepts it. A Put that returns an error has changed nothing: the caller
+// still owns the element. The pool counts elements and does not know them apart:
+// it refuses to take back more than it handed out ([ErrForeign]), but does not
+// notice an element that is put twice while another one is out.
+//
+// A pool owns one goroutine, its worker, which only Close stops.
+//
+// # What may block
+//
+// Get and Put never do: they park no goroutine, make no system call, allocate
+// nothing and take no lock. Stats does not block either. New calls the source
+// and may take as long as it takes. Close waits, as its comment says. All
+// methods may be called at once from several goroutines.
+//
+// # How it is built
+//
+// The elements lie by value in an array of Max slots that is allocated once, so
+// pointer-free elements give the garbage collector nothing to scan. A slot with
+// an element is on the stack ready; Get pops it there and pushes the slot, now
+// clear, on the stack lent; Put goes the other way. All other slots are spare and
+// known to the worker only. So the pool cannot exceed Max, a slot is at hand for
+// every element that is out, and there is none for an element that is not.
+//
+// The stacks are Treiber stacks of slot numbers. Each change is one
+// compare-and-swap of one word. It fails only because another goroutine's
+// change succeeded, and nobody ever waits for the second half of somebody else's
+// operation: a goroutine that is preempted between the two stacks keeps one slot
+// to itself and delays no one. That is lock-freedom. A single call may have to
+// retry as often as others succeed. See stack for the ABA argument.
+//
+// The head's tag counts pops and each link holds its depth, hence counting costs
+// the hot path nothing: puts are the pops of lent, elements in use are its
+// depth, gets are the sum of both.
+//
+// # The worker
+//
+// Because Get wakes nobody, the worker looks by itself: every MinInterval while
+// demand is high, half as often after each look that found no Get, every
+// MaxInterval at rest. With the defaults that is at most 2000 looks a second
+// under load and 100 at rest, a few microseconds each, and an idle pool is
+// noticed to be falling after at most 10 ms.
+//
+// It grows the pool when the number free was below Low since the last look, or
+// would be at the next one if as many more go out; until High are free. Where
+// gets found the pool empty although High are free again by now, bursts are
+// larger than High, and it adds one Step, up to Max. It shrinks the pool when more
+// than High stayed free, at every moment, for all of IdleAfter: by a quarter of
+// what was too much and at least by Step, then watches for another IdleAfter.
+// The lowest number free decides in both directions, so a load that goes up and
+// down within IdleAfter is not answered by freeing what it will need again.
+//
+// When the source fails, the worker tries again after 10 ms, then after twice
+// that, up to MaxBackoff, and is back to normal after the first success.
 package respool

@@ -3,81 +3,176 @@ package respool
 import (
 	"context"
 	"errors"
-	"sync"
+	"fmt"
+	"math"
+	"sync/atomic"
 )
 
-// ErrEmpty is what Get returns from a pool that is dry.
-var ErrEmpty = errors.New("pool is empty")
-
-// Options configure a Pool.
-type Options struct {
-	Name                string
-	Min, Low, High, Max int
-}
-
-// Stats are counters of a pool.
-type Stats struct {
-	Free, InUse              int
-	Gets, Puts, Empty        uint64
-	Grown, Shrunk            uint64
-	SourceErrors, FreeErrors uint64
-}
-
-// Pool is a pool-first pool. (Contract stub, replaced by the lock-free one.)
+// A Pool is a stock of ready elements of type T. Make one with New; a Pool must
+// not be copied.
 type Pool[T any] struct {
-	mu   sync.Mutex
-	src  Source[T]
-	free []T
-	st   Stats
+	src    Source[T]
+	opts   Options
+	elems  []T // by slot number; slot 0 does not exist
+	errs   hotErrors
+	filled uint64
+
+	stop    context.CancelFunc // ends the worker
+	stopped chan struct{}      // closed by the worker
+	closer  chan struct{}      // holds a token while a Close is at work
+	_       [cacheLine]byte
+
+	ready stack // slots that hold an element
+	lent  stack // slots whose element is out
+
+	// The lowest number free that a Get left behind: since the worker looked, and
+	// since New. Read by every Get, written only when it falls.
+	dip, lowest atomic.Int64
+	_           [cacheLine - 16]byte
+
+	empty atomic.Uint64
+	_     [cacheLine - 8]byte
+
+	// Not on the way of Get and Put.
+	total   atomic.Int64  // elements that exist: in ready, in use, or on their way
+	bounced atomic.Uint64 // pops of lent that Put undid
+	asking  atomic.Bool   // the worker is inside the source
+	work    workCounters
 }
 
+// hotErrors are what Get and Put return, made beforehand.
+type hotErrors struct{ empty, getClosed, putClosed, foreign error }
+
+// noDip is the value of Pool.dip as long as there was no Get.
+const noDip = math.MaxInt64
+
+// New makes a pool over src with opts.Min or opts.Low elements, whichever is more,
+// and starts its worker. It calls src.Alloc that often and takes as long. If the
+// source fails it frees what it had got and returns ErrNoMemory, or ctx's error if
+// that is the reason. Options that contradict each other are ErrBadOptions.
+//
+// ctx bounds New only, and the pool must be closed to end its worker. The source
+// is also called with ctx's values.
 func New[T any](ctx context.Context, src Source[T], opts Options) (*Pool[T], error) {
-	p := &Pool[T]{src: src}
-	for range max(opts.Low, opts.Min, 8) {
-		e, err := src.Alloc(ctx)
-		if err != nil {
-			return nil, err
-		}
-		p.free = append(p.free, e)
+	fail := func(err error) (*Pool[T], error) {
+		return nil, &OpError{Op: "new", Pool: opts.Name, Err: err}
 	}
+	if src == nil {
+		return fail(fmt.Errorf("%w: the source is nil: give the pool one", ErrBadOptions))
+	}
+	opts, err := opts.resolve()
+	if err != nil {
+		return fail(err)
+	}
+	p := &Pool[T]{
+		src:     src,
+		opts:    opts,
+		elems:   make([]T, opts.Max+1),
+		stopped: make(chan struct{}),
+		closer:  make(chan struct{}, 1),
+		errs: hotErrors{
+			empty:     &OpError{Op: "get", Pool: opts.Name, Err: ErrEmpty},
+			getClosed: &OpError{Op: "get", Pool: opts.Name, Err: ErrClosed},
+			putClosed: &OpError{Op: "put", Pool: opts.Name, Err: ErrClosed},
+			foreign:   &OpError{Op: "put", Pool: opts.Name, Err: ErrForeign},
+		},
+	}
+	p.ready.init(opts.Max)
+	p.lent.init(opts.Max)
+	if err := p.fill(ctx, max(opts.Min, opts.Low)); err != nil {
+		return fail(err)
+	}
+	ctx, p.stop = context.WithCancel(context.WithoutCancel(ctx))
+	go newWorker(p).run(ctx)
 	return p, nil
 }
 
+// fill puts the first n elements into slots 1 to n, or none.
+func (p *Pool[T]) fill(ctx context.Context, n int) error {
+	for i := 1; i <= n; i++ {
+		e, err := p.src.Alloc(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				err = fmt.Errorf("%w: it gave %d of %d elements, lower Min and Low or give it more: %w", ErrNoMemory, i-1, n, err)
+			}
+			var lost freeFailures
+			p.drain(&lost)
+			return errors.Join(err, lost.err())
+		}
+		p.elems[i] = e
+		p.total.Add(1)
+		p.ready.push(uint32(i), 0)
+	}
+	p.filled = uint64(n)
+	p.lowest.Store(int64(n))
+	p.dip.Store(noDip)
+	return nil
+}
+
+// Get takes an element out of the pool. If nothing is ready it returns ErrEmpty,
+// once Close was called ErrClosed. It never sleeps.
+//
+//gommu:nosleep
 func (p *Pool[T]) Get() (T, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.st.Gets++
-	if n := len(p.free); n > 0 {
-		e := p.free[n-1]
-		p.free = p.free[:n-1]
-		p.st.InUse++
-		return e, nil
+	var none T
+	i, left, head := p.ready.pop(closing)
+	if i == 0 {
+		if head&closing != 0 {
+			return none, p.errs.getClosed
+		}
+		p.empty.Add(1)
+		return none, p.errs.empty
 	}
-	var zero T
-	p.st.Empty++
-	return zero, ErrEmpty
+	if n := int64(left); n < p.dip.Load() {
+		lower(&p.dip, n)
+		lower(&p.lowest, n)
+	}
+	e := p.elems[i]
+	p.elems[i] = none // keep nothing alive that e points to
+	p.lent.push(i, 0)
+	return e, nil
 }
 
+// Put gives an element back that Get returned. While Close waits it is still
+// accepted. Put returns ErrForeign if all elements are back already, and ErrClosed
+// once Close is over: then e stays the caller's, who may put it during another
+// Close or dispose of it through the source. It never sleeps.
+//
+//gommu:nosleep
 func (p *Pool[T]) Put(e T) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.st.Puts++
-	p.st.InUse--
-	p.free = append(p.free, e)
-	return nil
-}
-
-func (p *Pool[T]) Stats() Stats {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	s := p.st
-	s.Free = len(p.free)
-	return s
-}
-
-func (p *Pool[T]) Close(ctx context.Context) error {
-	for _, e := range p.free {
-		p.src.Free(e)
+	if p.ready.head.Load()&sealed != 0 {
+		return p.errs.putClosed
 	}
-	return nil
+	i, _, _ := p.lent.pop(0)
+	if i == 0 {
+		return p.errs.foreign
+	}
+	return p.store(i, e)
+}
+
+// store is the second half of Put: e goes into slot i, which was popped from lent.
+//
+//gommu:nosleep
+func (p *Pool[T]) store(i uint32, e T) error {
+	p.elems[i] = e
+	if p.ready.push(i, sealed) {
+		return nil
+	}
+	var none T // Close ended between the halves
+	p.elems[i] = none
+	p.bounced.Add(1)
+	p.lent.push(i, 0)
+	return p.errs.putClosed
+}
+
+// lower sets v to n unless it is lower already.
+//
+//gommu:nosleep
+func lower(v *atomic.Int64, n int64) {
+	for {
+		old := v.Load()
+		if old <= n || v.CompareAndSwap(old, n) {
+			return
+		}
+	}
 }

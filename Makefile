@@ -1,0 +1,44 @@
+# make test   sets up what is missing (QEMU, kernel: no root needed) and runs every test, real QEMU included
+# make check  the static part: format, vet, staticcheck, builds elsewhere, go.mod and generated files fresh
+# make race   the lock-free parts and the tables under the race detector (needs a C compiler)
+# make bench  the benchmarks, peers in the same run
+
+GO ?= go
+
+.PHONY: all check test race setup bench fuzz
+
+all: check test
+
+# Rungs named here fail when they are missing instead of being skipped.
+test: export GOMMU_REQUIRE ?= qtest,vm
+test: setup
+	$(GO) test -count=1 -timeout 10m ./...
+
+setup:
+	$(GO) run ./cmd/gommu setup
+
+check:
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt -w wants to change:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	GOOS=darwin GOARCH=arm64 $(GO) vet $(PORTABLE)
+	GOOS=windows $(GO) build $(PORTABLE)
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+
+# What builds on any system; the rest is Linux only.
+PORTABLE = ./respool/... ./pagetable/... ./pci/... ./vfio/... ./iommu/...
+
+race:
+	$(GO) test -race -count=1 -timeout 10m ./respool/... ./pagetable/... ./pci/... ./vfio/... ./iommu/...
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./respool/... ./pagetable/...
+
+FUZZTIME ?= 30s
+fuzz:
+	@for target in $$(grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \
+		for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' $$target/*_test.go | sed 's/func //'); do \
+			$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$target || exit 1; \
+		done; \
+	done

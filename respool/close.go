@@ -1,0 +1,162 @@
+package respool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+)
+
+// Close ends the pool. From its start on Get returns ErrClosed. It stops the
+// worker (the context of an Alloc under way ends), waits until all elements are put
+// back or ctx ends, and frees what it has; the source's Free takes its time
+// regardless of ctx. Because Put wakes nobody, Close looks for elements every 500 µs
+// at first and every 10 ms later.
+//
+// If elements are still in use when ctx ends, Close returns an *OpError that is
+// ErrLeaked and ctx's error, with their number in Out. From then on Put refuses
+// them: the pool does not touch its source after Close, so each stays with the
+// caller who holds it. Close may be called again to go on waiting; Put accepts
+// elements as long as it does.
+//
+// Close returns ErrFree if the source failed to free elements, and ErrSourceBusy if
+// ctx ended while the worker was inside the source; then the worker ends, and frees
+// what it got, when the source returns. Closing a closed pool does nothing.
+// Concurrent calls take turns.
+func (p *Pool[T]) Close(ctx context.Context) error {
+	p.ready.head.Or(closing)
+	p.stop()
+	if !p.awaitTurn(ctx) {
+		return p.closeError(ctx, p.lent.depth(), fmt.Errorf("another Close is still at work: %w", ctx.Err()))
+	}
+	defer func() { <-p.closer }()
+
+	p.ready.head.And(^uint64(sealed))
+	var lost freeFailures
+	stopped := p.awaitWorker(ctx)
+	p.awaitElements(ctx, &lost)
+	for !p.ready.seal() {
+		p.drain(&lost)
+	}
+	if !stopped { // total may count an element in the worker's hands
+		busy := fmt.Errorf("%w: its Alloc or Free does not heed its context: %w", ErrSourceBusy, ctx.Err())
+		return p.closeError(ctx, p.lent.depth(), busy, lost.err())
+	}
+	return p.closeError(ctx, int(p.total.Load()), lost.err())
+}
+
+// closeError makes one error of errs and of the elements that are out, nil if there
+// are none.
+func (p *Pool[T]) closeError(ctx context.Context, out int, errs ...error) error {
+	if out > 0 {
+		errs = append(errs, fmt.Errorf("%w: %d not put back: %w", ErrLeaked, out, ctx.Err()))
+	}
+	err := errors.Join(errs...)
+	if err == nil {
+		return nil
+	}
+	return &OpError{Op: "close", Pool: p.opts.Name, Out: out, Err: err}
+}
+
+// awaitTurn waits for a Close that is at work, and takes its token.
+func (p *Pool[T]) awaitTurn(ctx context.Context) bool {
+	select {
+	case p.closer <- struct{}{}: // even if ctx has ended
+		return true
+	default:
+	}
+	select {
+	case p.closer <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// awaitWorker waits for the end of the worker. It gives up when ctx has ended and the
+// worker is inside the source: everywhere else it is about to end.
+func (p *Pool[T]) awaitWorker(ctx context.Context) bool {
+	select {
+	case <-p.stopped:
+		return true
+	case <-ctx.Done():
+	}
+	for {
+		select {
+		case <-p.stopped:
+			return true
+		default:
+		}
+		if p.asking.Load() {
+			return false
+		}
+		runtime.Gosched()
+	}
+}
+
+// awaitElements frees elements as they come back until none is left or ctx ends.
+func (p *Pool[T]) awaitElements(ctx context.Context, lost *freeFailures) {
+	interval := defaultMinInterval
+	timer := time.NewTimer(interval)
+	defer timer.Stop()
+	for {
+		p.drain(lost)
+		if p.total.Load() == 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		interval = min(2*interval, defaultMaxInterval)
+		timer.Reset(interval)
+	}
+}
+
+// drain frees all elements that are ready.
+func (p *Pool[T]) drain(lost *freeFailures) {
+	for {
+		i, _, _ := p.ready.pop(0)
+		if i == 0 {
+			return
+		}
+		p.work.drained.Add(1)
+		p.dispose(i, lost)
+	}
+}
+
+// dispose frees the element in slot i, which is on no stack.
+func (p *Pool[T]) dispose(i uint32, lost *freeFailures) {
+	var none T
+	e := p.elems[i]
+	p.elems[i] = none
+	p.total.Add(-1)
+	if err := p.src.Free(e); err != nil {
+		p.work.freeErrors.Add(1)
+		lost.add(err)
+	}
+}
+
+// freeFailures gathers errors of Source.Free. A nil one gathers nothing.
+type freeFailures struct {
+	n     int
+	first error
+}
+
+func (f *freeFailures) add(err error) {
+	if f == nil {
+		return
+	}
+	if f.n++; f.n == 1 {
+		f.first = err
+	}
+}
+
+func (f *freeFailures) err() error {
+	if f.n == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %d are lost: %w", ErrFree, f.n, f.first)
+}

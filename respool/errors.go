@@ -1,0 +1,54 @@
+package respool
+
+import (
+	"errors"
+	"strconv"
+)
+
+var (
+	// ErrEmpty is what Get returns from a pool that has nothing ready. The worker
+	// is already at it: come back later, or give the pool a higher Low or Max.
+	ErrEmpty = errors.New("pool is empty")
+
+	// ErrClosed is what Get returns once Close was called, and Put once it is over.
+	ErrClosed = errors.New("pool is closed")
+
+	// ErrForeign is what Put returns when nothing that it could take back is out.
+	ErrForeign = errors.New("more elements put than were got")
+
+	// ErrNoMemory is what New returns when the source cannot give what Min and Low
+	// ask for. The source's error is wrapped beside it.
+	ErrNoMemory = errors.New("source cannot fill the pool")
+
+	// ErrBadOptions is what New returns for options that contradict each other.
+	ErrBadOptions = errors.New("bad options")
+
+	// ErrLeaked is what Close returns when elements were not put back.
+	ErrLeaked = errors.New("elements are still in use")
+
+	// ErrSourceBusy is what Close returns when the worker is inside a call of the
+	// source that does not return although its context has ended.
+	ErrSourceBusy = errors.New("source has not returned")
+
+	// ErrFree is what New and Close return when the source failed to free elements,
+	// which are lost. The first of the source's errors is wrapped beside it.
+	ErrFree = errors.New("source failed to free elements")
+)
+
+// An OpError is the error of every method of a Pool.
+type OpError struct {
+	Op   string // "new", "get", "put" or "close"
+	Pool string // Options.Name, may be empty
+	Out  int    // elements still in use, where Err is ErrLeaked
+	Err  error  // an error of this package, the source's error wrapped in it
+}
+
+func (e *OpError) Error() string {
+	s := "respool: " + e.Op
+	if e.Pool != "" {
+		s += " " + strconv.Quote(e.Pool)
+	}
+	return s + ": " + e.Err.Error()
+}
+
+func (e *OpError) Unwrap() error { return e.Err }

@@ -1,0 +1,143 @@
+package respool
+
+import (
+	"fmt"
+	"time"
+)
+
+// maxElements is the largest Max: what fits into a stack's slot number.
+const maxElements = 1<<indexBits - 1
+
+const (
+	defaultMax         = 1024
+	defaultLow         = 16
+	defaultMinInterval = 500 * time.Microsecond
+	defaultMaxInterval = 10 * time.Millisecond
+	defaultIdleAfter   = time.Second
+	defaultMaxBackoff  = time.Second
+	firstBackoff       = 10 * time.Millisecond
+)
+
+// Options configure a Pool. A zero field takes its default, which yields to the
+// fields that are set: the zero Options are a pool of 16 to 32 ready elements and
+// 1024 in all. Numbers count elements.
+type Options struct {
+	// Name stands in errors.
+	Name string
+
+	// Min is how many elements the pool keeps for good, free and in use together:
+	// it never shrinks below. Default 0.
+	Min int
+
+	// Low is the number free below which the worker grows the pool. New starts
+	// with Low or Min elements, whichever is more. Default 16, but not above a
+	// quarter of Max or of High, rounded up.
+	Low int
+
+	// High is the number free up to which the worker grows the pool and down to
+	// which it shrinks. Default twice Low, but not above Max.
+	High int
+
+	// Max bounds the elements that exist at a time, free and in use together.
+	// A slot is allocated for each beforehand: the element's size and 16 bytes.
+	// Default 1024 or, if more, four times the largest number that is set; at most
+	// 2^24-1.
+	Max int
+
+	// Step is how many elements the worker adds before it looks at the level again,
+	// and the fewest that it frees at a time. Default a quarter of High minus Low,
+	// but at least 1.
+	Step int
+
+	// MinInterval and MaxInterval bound the time between two looks of the worker:
+	// how soon it sees a surge, and what an idle pool costs. Default 500 µs and
+	// 10 ms.
+	MinInterval, MaxInterval time.Duration
+
+	// IdleAfter is how long more than High must stay free before the worker frees
+	// some. Default 1 s.
+	IdleAfter time.Duration
+
+	// MaxBackoff bounds the time between two tries of a source that fails.
+	// Default 1 s.
+	MaxBackoff time.Duration
+}
+
+// resolve checks what is set and replaces what is not by its default.
+func (o Options) resolve() (Options, error) {
+	for _, v := range []struct {
+		name  string
+		value int64
+	}{
+		{"Min", int64(o.Min)}, {"Low", int64(o.Low)}, {"High", int64(o.High)}, {"Max", int64(o.Max)}, {"Step", int64(o.Step)},
+		{"MinInterval", int64(o.MinInterval)}, {"MaxInterval", int64(o.MaxInterval)},
+		{"IdleAfter", int64(o.IdleAfter)}, {"MaxBackoff", int64(o.MaxBackoff)},
+	} {
+		if v.value < 0 {
+			return o, fmt.Errorf("%w: %s is negative (%d): leave it zero for the default", ErrBadOptions, v.name, v.value)
+		}
+	}
+	if n := max(o.Min, o.Low, o.High, o.Max, o.Step); n > maxElements {
+		return o, fmt.Errorf("%w: %d elements are more than a pool can hold: use at most %d, or several pools", ErrBadOptions, n, maxElements)
+	}
+	o.setMarks()
+	o.setTimes()
+	return o, o.check()
+}
+
+func (o *Options) setMarks() {
+	if o.Max == 0 {
+		o.Max = min(max(defaultMax, 4*max(o.Min, o.Low, o.High, o.Step)), maxElements)
+	}
+	if o.Low == 0 {
+		o.Low = min(defaultLow, (o.Max+3)/4)
+		if o.High != 0 {
+			o.Low = min(o.Low, (o.High+3)/4)
+		}
+	}
+	if o.High == 0 {
+		o.High = min(2*o.Low, max(o.Max, o.Low))
+	}
+	if o.Step == 0 {
+		o.Step = max(1, (o.High-o.Low)/4)
+	}
+}
+
+func (o *Options) setTimes() {
+	if o.MinInterval == 0 {
+		o.MinInterval = defaultMinInterval
+		if o.MaxInterval != 0 {
+			o.MinInterval = min(o.MinInterval, o.MaxInterval)
+		}
+	}
+	if o.MaxInterval == 0 {
+		o.MaxInterval = max(defaultMaxInterval, o.MinInterval)
+	}
+	if o.IdleAfter == 0 {
+		o.IdleAfter = defaultIdleAfter
+	}
+	if o.MaxBackoff == 0 {
+		o.MaxBackoff = defaultMaxBackoff
+	}
+}
+
+func (o *Options) check() error {
+	above := func(a string, x any, b string, y any) error {
+		return fmt.Errorf("%w: %s (%v) is above %s (%v): lower %s or raise %s", ErrBadOptions, a, x, b, y, a, b)
+	}
+	switch {
+	case o.Min > o.Max:
+		return above("Min", o.Min, "Max", o.Max)
+	case o.Low > o.Max:
+		return above("Low", o.Low, "Max", o.Max)
+	case o.High > o.Max:
+		return above("High", o.High, "Max", o.Max)
+	case o.Low > o.High:
+		return above("Low", o.Low, "High", o.High)
+	case o.Step > o.Max:
+		return above("Step", o.Step, "Max", o.Max)
+	case o.MinInterval > o.MaxInterval:
+		return above("MinInterval", o.MinInterval, "MaxInterval", o.MaxInterval)
+	}
+	return nil
+}

@@ -1,0 +1,180 @@
+package respool
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// The stack against a slice.
+func TestStackModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const slots = 5
+		var s stack
+		s.init(slots)
+		var model, loose []uint32
+		for i := range slots {
+			loose = append(loose, uint32(i+1))
+		}
+		pops := uint64(0)
+		flags := uint64(0)
+		t.Repeat(map[string]func(*rapid.T){
+			"push": func(t *rapid.T) {
+				if len(loose) == 0 {
+					t.Skip("nothing to push")
+				}
+				k := rapid.IntRange(0, len(loose)-1).Draw(t, "k")
+				ok := s.push(loose[k], sealed)
+				if ok != (flags&sealed == 0) {
+					t.Fatalf("push says %v, flags %#x", ok, flags)
+				}
+				if ok {
+					model = append(model, loose[k])
+					loose = append(loose[:k], loose[k+1:]...)
+				}
+			},
+			"pop": func(t *rapid.T) {
+				i, left, head := s.pop(closing)
+				if head&(closing|sealed) != flags {
+					t.Fatalf("flags are %#x, not %#x", head&(closing|sealed), flags)
+				}
+				n := len(model)
+				if n == 0 || flags&closing != 0 {
+					if i != 0 {
+						t.Fatalf("popped %d", i)
+					}
+					return
+				}
+				if i != model[n-1] || left != n-1 {
+					t.Fatalf("popped %d leaving %d, want %d leaving %d", i, left, model[n-1], n-1)
+				}
+				model, loose = model[:n-1], append(loose, i)
+				pops++
+			},
+			"flags": func(t *rapid.T) {
+				switch rapid.IntRange(0, 3).Draw(t, "what") {
+				case 0:
+					s.head.Or(closing)
+					flags |= closing
+				case 1:
+					if s.seal() {
+						if len(model) > 0 {
+							t.Fatal("sealed with something on it")
+						}
+						flags |= sealed
+					}
+				default:
+					s.head.And(^uint64(sealed | closing))
+					flags = 0
+				}
+			},
+			"": func(t *rapid.T) {
+				if p, d := s.level(); p != pops || d != len(model) {
+					t.Fatalf("level says %d pops and depth %d, want %d and %d", p, d, pops, len(model))
+				}
+			},
+		})
+	})
+}
+
+// The count of pops goes on where the tag wraps, and the flags do not notice.
+func TestStackTagWraps(t *testing.T) {
+	var s stack
+	s.init(2)
+	start := uint64(tagMask) - 2
+	s.head.Store(start<<tagShift | closing)
+	s.seen.Store(start)
+	for n := range uint64(10) {
+		s.push(1, sealed)
+		s.push(2, sealed)
+		s.pop(0)
+		s.pop(0)
+		pops, depth := s.level()
+		if want := start + 2*(n+1); pops != want || depth != 0 || s.head.Load()&(closing|sealed) != closing {
+			t.Errorf("%d pops, want %d; depth %d, head %#x", pops, want, depth, s.head.Load())
+		}
+	}
+}
+
+// The ABA case itself: between the load of the head and the swap others take the top
+// and the one below, and put the top back. Then the swap must fail.
+func TestStackABA(t *testing.T) {
+	var s stack
+	s.init(3)
+	for i := uint32(1); i <= 3; i++ {
+		s.push(i, 0)
+	}
+	h := s.head.Load()
+	next := s.links[h&indexMask].Load()
+	a, _, _ := s.pop(0)
+	s.pop(0)
+	s.push(a, 0)
+	if s.head.Load()&indexMask != h&indexMask {
+		t.Fatal("the top is not the same")
+	}
+	if s.head.CompareAndSwap(h, h&^indexMask+tagOne|next&indexMask) {
+		t.Error("a stale pop succeeded")
+	}
+}
+
+// Many goroutines on a few slots, popping several and pushing them in another order.
+func TestStackStress(t *testing.T) {
+	const slots, workers = 3, 8
+	rounds := 100_000
+	if testing.Short() {
+		rounds /= 10
+	}
+	var s stack
+	s.init(slots)
+	var owner [slots + 1]atomic.Int32
+	for i := uint32(1); i <= slots; i++ {
+		s.push(i, 0)
+	}
+	var pops atomic.Uint64
+	var wg sync.WaitGroup
+	for w := int32(1); w <= workers; w++ {
+		wg.Go(func() {
+			take := func() uint32 {
+				i, left, _ := s.pop(0)
+				if i == 0 {
+					return 0
+				}
+				pops.Add(1)
+				if left < 0 || left >= slots {
+					t.Errorf("%d left", left)
+				}
+				if !owner[i].CompareAndSwap(0, w) {
+					t.Errorf("slot %d popped twice", i)
+				}
+				return i
+			}
+			give := func(i uint32) {
+				if i == 0 {
+					return
+				}
+				if !owner[i].CompareAndSwap(w, 0) {
+					t.Errorf("slot %d taken away", i)
+				}
+				s.push(i, 0)
+			}
+			for n := range rounds {
+				a, b := take(), take()
+				if n%7 == 0 {
+					runtime.Gosched()
+				}
+				give(a)
+				give(b)
+				if t.Failed() {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n, depth := s.level(); depth != slots || n != pops.Load() {
+		t.Errorf("depth %d, %d pops; want %d and %d", depth, n, slots, pops.Load())
+	}
+}

@@ -1,0 +1,60 @@
+package respool
+
+import "sync/atomic"
+
+// Stats say how a pool stands and what it has done since New. While calls are
+// under way each number is right for some moment during Stats, and Gets, Puts and
+// InUse are of the same moment. When no call is under way and the worker rests they
+// are exact, and Filled + Grown = Free + InUse + Shrunk + Drained.
+type Stats struct {
+	Free       int // elements that are ready
+	InUse      int // elements that Get returned and Put has not got back
+	LowestFree int // the lowest number free that a Get left behind, at first Filled
+
+	Gets  uint64 // gets answered with an element
+	Puts  uint64 // puts accepted
+	Empty uint64 // gets answered with ErrEmpty
+
+	Filled  uint64 // elements made by New
+	Grown   uint64 // elements added by the worker
+	Shrunk  uint64 // elements removed by the worker
+	Drained uint64 // elements removed by Close
+
+	SourceErrors uint64 // calls of Source.Alloc by the worker that failed
+	FreeErrors   uint64 // elements of Shrunk and Drained that Source.Free failed to dispose of
+
+	// LastError is the error of the last Source.Alloc of the worker, nil if that
+	// succeeded: while it is not nil the pool cannot grow and backs off.
+	LastError error
+}
+
+// workCounters count what the worker and Close do.
+type workCounters struct {
+	grown, shrunk, drained   atomic.Uint64
+	sourceErrors, freeErrors atomic.Uint64
+	lastError                atomic.Pointer[error]
+}
+
+// Stats returns the present state and counters.
+func (p *Pool[T]) Stats() Stats {
+	bounced := p.bounced.Load()
+	puts, inUse := p.lent.level()
+	s := Stats{
+		Free:         p.ready.depth(),
+		InUse:        inUse,
+		LowestFree:   int(p.lowest.Load()),
+		Gets:         puts + uint64(inUse) - bounced,
+		Puts:         puts - bounced,
+		Empty:        p.empty.Load(),
+		Filled:       p.filled,
+		Grown:        p.work.grown.Load(),
+		Shrunk:       p.work.shrunk.Load(),
+		Drained:      p.work.drained.Load(),
+		SourceErrors: p.work.sourceErrors.Load(),
+		FreeErrors:   p.work.freeErrors.Load(),
+	}
+	if err := p.work.lastError.Load(); err != nil {
+		s.LastError = *err
+	}
+	return s
+}

@@ -1,0 +1,198 @@
+package respool
+
+import (
+	"context"
+	"math"
+	"time"
+)
+
+// A worker keeps the level of its pool. All fields are its goroutine's.
+type worker[T any] struct {
+	p        *Pool[T]
+	spare    []uint32 // slots that have no element
+	interval time.Duration
+
+	// As of the last look.
+	gets, empty uint64
+	inUse       int
+
+	// Since when more than High stayed free, and the lowest number free since.
+	calmSince time.Time
+	calmLow   int
+
+	backoff time.Duration // 0 while the source does not fail
+	retryAt time.Time
+}
+
+// A sight is what a look at the pool shows.
+type sight struct {
+	free  int  // now
+	low   int  // the lowest number free since the last look
+	short bool // the pool fell short of Low since then, or will before the next look
+	empty bool // a Get was answered ErrEmpty since then
+	used  bool // there was a Get since then
+}
+
+func newWorker[T any](p *Pool[T]) *worker[T] {
+	w := &worker[T]{p: p, interval: p.opts.MinInterval, calmSince: time.Now(), calmLow: math.MaxInt}
+	w.spare = make([]uint32, 0, p.opts.Max)
+	for i := p.opts.Max; i > int(p.filled); i-- {
+		w.spare = append(w.spare, uint32(i))
+	}
+	return w
+}
+
+func (w *worker[T]) run(ctx context.Context) {
+	defer close(w.p.stopped)
+	timer := time.NewTimer(w.interval)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		s := w.look()
+		if n := w.missing(s); n > 0 && !time.Now().Before(w.retryAt) {
+			w.grow(ctx, n)
+		}
+		if n := w.surplus(s, time.Now()); n > 0 {
+			w.shrink(ctx, n)
+		}
+		w.pace(s)
+		timer.Reset(w.interval)
+	}
+}
+
+// look compares the pool with what it was at the last look.
+func (w *worker[T]) look() sight {
+	puts, inUse := w.p.lent.level()
+	gets, empty := puts+uint64(inUse), w.p.empty.Load()
+	s := sight{free: w.p.ready.depth(), empty: empty != w.empty, used: gets != w.gets}
+	s.low = int(min(w.p.dip.Swap(noDip), int64(s.free)))
+	if s.empty {
+		s.low = 0 // an answer of ErrEmpty leaves no dip
+	}
+	drain := max(0, inUse-w.inUse)
+	s.short = min(s.low, s.free-drain) < w.p.opts.Low
+	w.gets, w.empty, w.inUse = gets, empty, inUse
+	return s
+}
+
+// missing is by how many elements the pool is to grow.
+func (w *worker[T]) missing(s sight) int {
+	n := 0
+	if s.short {
+		n = w.p.opts.High - s.free
+	}
+	if s.empty {
+		n = max(n, w.p.opts.Step)
+	}
+	return n
+}
+
+// surplus is how many elements the pool has had too many for IdleAfter and is now to
+// free: a part of them, so that a pause in the load does not cost all.
+func (w *worker[T]) surplus(s sight, now time.Time) int {
+	o := &w.p.opts
+	if s.low <= o.High {
+		w.calmSince, w.calmLow = now, math.MaxInt
+		return 0
+	}
+	w.calmLow = min(w.calmLow, s.low)
+	if now.Sub(w.calmSince) < o.IdleAfter {
+		return 0
+	}
+	excess := min(w.calmLow-o.High, int(w.p.total.Load())-o.Min)
+	w.calmSince, w.calmLow = now, math.MaxInt
+	return min(max(o.Step, excess/4), excess)
+}
+
+// pace sets the time until the next look.
+func (w *worker[T]) pace(s sight) {
+	o := &w.p.opts
+	switch {
+	case s.short && s.used || s.empty:
+		w.interval = o.MinInterval
+	case s.used:
+		w.interval = max(w.interval/2, o.MinInterval)
+	default:
+		w.interval = min(w.interval*2, o.MaxInterval)
+	}
+}
+
+// grow adds n elements, and after each Step as many more as have gone out meanwhile.
+// It stops where the source fails, where Max is reached, and when ctx ends.
+func (w *worker[T]) grow(ctx context.Context, n int) {
+	o := &w.p.opts
+	for n > 0 {
+		step := min(n, o.Step, len(w.spare))
+		if step == 0 {
+			break
+		}
+		for range step {
+			if !w.add(ctx) {
+				return
+			}
+		}
+		n = max(n-step, o.High-w.p.ready.depth())
+	}
+}
+
+// add asks the source for one element.
+func (w *worker[T]) add(ctx context.Context) bool {
+	p := w.p
+	if ctx.Err() != nil {
+		return false
+	}
+	p.asking.Store(true)
+	defer p.asking.Store(false)
+	e, err := p.src.Alloc(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			w.failed(err)
+		}
+		return false
+	}
+	w.backoff, w.retryAt = 0, time.Time{}
+	p.work.lastError.Store(nil)
+
+	i := w.spare[len(w.spare)-1]
+	w.spare = w.spare[:len(w.spare)-1]
+	p.elems[i] = e
+	p.total.Add(1)
+	p.work.grown.Add(1)
+	if !p.ready.push(i, sealed) { // a Close gave up on us
+		p.dispose(i, nil)
+		p.work.shrunk.Add(1)
+		return false
+	}
+	return true
+}
+
+// failed puts off the next try.
+func (w *worker[T]) failed(err error) {
+	w.p.work.sourceErrors.Add(1)
+	w.p.work.lastError.Store(&err)
+	w.backoff = min(max(2*w.backoff, firstBackoff), w.p.opts.MaxBackoff)
+	w.retryAt = time.Now().Add(w.backoff)
+}
+
+// shrink frees n elements, or fewer where the level falls to High.
+func (w *worker[T]) shrink(ctx context.Context, n int) {
+	p := w.p
+	p.asking.Store(true)
+	defer p.asking.Store(false)
+	for range n {
+		if ctx.Err() != nil || p.ready.depth() <= p.opts.High {
+			return
+		}
+		i, _, _ := p.ready.pop(closing)
+		if i == 0 {
+			return
+		}
+		w.spare = append(w.spare, i)
+		p.work.shrunk.Add(1)
+		p.dispose(i, nil)
+	}
+}
