@@ -5,15 +5,15 @@ import "unsafe"
 // segment is a Segment as the walker needs it: base is where the process sees
 // the byte that the bus calls first.
 type segment struct {
-	first, last uint64 // bus addresses, last inclusive
+	first, size uint64 // bus address and bytes
 	base        unsafe.Pointer
 }
 
 func newSegment(s Segment) segment {
-	return segment{first: s.Bus, last: s.Bus + uint64(len(s.Mem)) - 1, base: unsafe.Pointer(unsafe.SliceData(s.Mem))}
+	return segment{first: s.Bus, size: uint64(len(s.Mem)), base: unsafe.Pointer(unsafe.SliceData(s.Mem))}
 }
 
-// entries is the frame at bus, which lies inside the segment.
+// entries is the frame at bus, which is aligned and lies inside the segment.
 func (s *segment) entries(bus uint64) *[512]uint64 {
 	return (*[512]uint64)(unsafe.Add(s.base, bus-s.first))
 }

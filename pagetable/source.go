@@ -21,16 +21,15 @@ type FrameSource struct {
 	out  map[Frame]struct{}
 }
 
-// Frames returns a source of all frames of m. There should be only one.
+// Frames returns a source of all frames of m, the lowest bus addresses first.
+// A memory has only one source at a time: a second one would hand out the
+// same frames.
 func (m *Memory) Frames() *FrameSource {
 	s := &FrameSource{mem: m, out: make(map[Frame]struct{})}
 	for i := len(m.segs) - 1; i >= 0; i-- {
 		seg := &m.segs[i]
-		for bus := seg.last + 1 - FrameSize; ; bus -= FrameSize {
-			s.free = append(s.free, Frame{bus})
-			if bus == seg.first {
-				break
-			}
+		for off := seg.size; off > 0; off -= FrameSize {
+			s.free = append(s.free, Frame{seg.first + off - FrameSize})
 		}
 	}
 	return s
@@ -41,25 +40,34 @@ func (s *FrameSource) Alloc(ctx context.Context) (Frame, error) {
 	if err := ctx.Err(); err != nil {
 		return Frame{}, err
 	}
+	f, err := s.take()
+	if err != nil {
+		return Frame{}, err
+	}
+	fill(s.mem.Entries(f)[:], 0, 0)
+	return f, nil
+}
+
+func (s *FrameSource) take() (Frame, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := len(s.free)
 	if n == 0 {
-		return Frame{}, fmt.Errorf("%w: all %d are handed out; give the table memory more room", ErrNoFrames, len(s.out))
+		return Frame{}, &OpError{Op: opAlloc, Err: fmt.Errorf("%w: all %d are handed out; give the table memory more room", ErrNoFrames, len(s.out))}
 	}
 	f := s.free[n-1]
 	s.free = s.free[:n-1]
 	s.out[f] = struct{}{}
-	clear(s.mem.Entries(f)[:])
 	return f, nil
 }
 
-// Free takes a frame back. It refuses one that it did not hand out.
+// Free takes a frame back. It refuses one that it did not hand out, with
+// ErrForeignFrame.
 func (s *FrameSource) Free(f Frame) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.out[f]; !ok {
-		return fmt.Errorf("frame %#x was not handed out by this source", f.Bus)
+		return &OpError{Op: opFree, Bus: f.Bus, Size: FrameSize, Err: fmt.Errorf("%w: this source did not hand it out, or has it back", ErrForeignFrame)}
 	}
 	delete(s.out, f)
 	s.free = append(s.free, f)

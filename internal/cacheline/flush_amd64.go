@@ -1,0 +1,40 @@
+package cacheline
+
+// hasOpt says that the CPU has CLFLUSHOPT.
+var hasOpt = hasFlushOpt()
+
+// Flush starts to write back the cache lines that hold words, each line once.
+// Writes made before to these lines are included. The write-back has happened
+// for certain only after a Fence.
+//
+//gommu:nosleep
+func Flush(words []uint64) {
+	if hasOpt {
+		flushOpt(words)
+	} else {
+		flush(words)
+	}
+}
+
+// Fence waits for every Flush that this goroutine made before: no later store
+// of it becomes visible to hardware sooner.
+//
+//gommu:nosleep
+func Fence() { fence() }
+
+// flushOpt flushes with CLFLUSHOPT, which is not ordered with the flushes of
+// other lines (Intel SDM volume 2A, CLFLUSHOPT); Fence orders it.
+//
+//go:noescape
+func flushOpt(words []uint64)
+
+// flush flushes with CLFLUSH, which every amd64 CPU has.
+//
+//go:noescape
+func flush(words []uint64)
+
+func fence()
+
+// hasFlushOpt reads CPUID.(EAX=07H,ECX=0):EBX bit 23. (x/sys/cpu does not
+// decode this bit.)
+func hasFlushOpt() bool

@@ -1,0 +1,5 @@
+//go:build !amd64
+
+package cacheline
+
+func variants() map[string]func([]uint64) { return nil }

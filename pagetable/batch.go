@@ -1,0 +1,54 @@
+package pagetable
+
+// A Batch gathers what unmaps of one table leave to do: the range that the
+// unit may still have cached, and the frames of tables that went out of use.
+// After the invalidation that covers them Release gives the frames back; not
+// before, because the unit may still walk them.
+//
+// The zero value is an empty batch. A Batch belongs to one goroutine and is
+// not copied once used. It takes no memory: the frames are linked through
+// themselves.
+type Batch struct {
+	t           *Table // nil while empty
+	frames      frameList
+	first, last uint64
+}
+
+// Empty says that nothing was unmapped, so there is nothing to invalidate.
+func (b *Batch) Empty() bool { return b.t == nil }
+
+// Tables is the number of table frames in the batch. If it is not 0 the
+// invalidation has to cover the unit's caches of non-leaf entries as well
+// (invalidation hint IH = 0); otherwise those of leaves suffice.
+func (b *Batch) Tables() int { return b.frames.n }
+
+// Range returns the first and the last IOVA that the invalidation has to
+// cover: all that was unmapped, and all that an unlinked table could have
+// translated within the ranges asked for. It says false when the batch is empty.
+func (b *Batch) Range() (first, last uint64, ok bool) { return b.first, b.last, b.t != nil }
+
+// Release clears the frames, gives them back to the pool, and leaves the batch
+// empty. The caller has invalidated what the batch covers. Release does not
+// block; its work is bounded by the number of frames. If the pool refuses
+// frames, being closed, they stay in the batch and another Release tries again.
+//
+//gommu:nosleep
+func (b *Batch) Release() error {
+	if b.t == nil {
+		return nil
+	}
+	if err := b.t.putAll(&b.frames); err != nil {
+		return &OpError{Op: opRelease, Err: err}
+	}
+	*b = Batch{}
+	return nil
+}
+
+// touch adds [first, last] of t to what must be invalidated.
+func (b *Batch) touch(t *Table, first, last uint64) {
+	if b.t == nil {
+		b.t, b.first, b.last = t, first, last
+		return
+	}
+	b.first, b.last = min(b.first, first), max(b.last, last)
+}

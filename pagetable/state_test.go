@@ -1,0 +1,178 @@
+package pagetable
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"gommu/respool"
+	"pgregory.net/rapid"
+)
+
+var allOptions = []Options{
+	{},
+	{Coherent: true},
+	{AddressWidth: 39},
+	{AddressWidth: 48, No1G: true},
+	{AddressWidth: 39, No2M: true, Coherent: true},
+}
+
+func (o Options) name() string {
+	return fmt.Sprintf("width=%d,coherent=%v,no2M=%v,no1G=%v", o.AddressWidth, o.Coherent, o.No2M, o.No1G)
+}
+
+// bases are where mappings are tried: the ends of the space, the borders of
+// each level's tables, and places nearby so that requests collide.
+func bases(limit uint64) []uint64 {
+	return []uint64{
+		0, mib2 - kib4, mib2, 3 * mib2, gib1 - mib2, gib1, 2*gib1 - kib4, 0xfef80000, 512*gib1 - gib1,
+		limit - gib1, limit - mib2, limit - kib4, limit, limit / 2, 1<<63 - mib2, 1<<64 - kib4,
+	}
+}
+
+// sizes are in pages.
+var sizes = []uint64{1, 1, 1, 2, 3, 7, 8, 9, 64, 511, 512, 512, 513, 1024, 3 * 512, 512 * 512, 512*512 + 1, 514 * 512}
+
+// mostPages bounds a request that is mapped page by page, for the model's sake.
+const mostPages = 3 * 512
+
+// A random sequence of calls, right and wrong, against the model. The pool is
+// small, so that it is often dry.
+func TestTableStateMachine(t *testing.T) {
+	coherent := make(map[bool][]Options)
+	for _, o := range allOptions {
+		coherent[o.Coherent] = append(coherent[o.Coherent], o)
+	}
+	for snoops, options := range coherent {
+		t.Run(fmt.Sprintf("coherent=%v", snoops), func(t *testing.T) {
+			rapid.Check(t, func(rt *rapid.T) {
+				r := makeRig(t, rapid.IntRange(1, 40).Draw(rt, "frames"))
+				m := newModel(rt, r, rapid.SampledFrom(options).Draw(rt, "options"))
+				rt.Repeat(actions(m))
+				m.finish()
+				r.close(t)
+			})
+		})
+	}
+}
+
+// actions are the calls that may follow one another in any order.
+func actions(m *model) map[string]func(*rapid.T) {
+	at := rapid.SampledFrom(bases(m.limit()))
+	near := rapid.Uint64Range(0, 20)
+	size := rapid.SampledFrom(sizes)
+	bus := rapid.SampledFrom([]uint64{0, gib1, 5 * mib2, 0x208b95d000, 1<<52 - gib1, 1<<52 - kib4, 1 << 52, 1<<64 - kib4})
+	prot := rapid.SampledFrom([]Prot{Read, Write, Read | Write, Read | Write, 0, 4 | Read})
+	crooked := rapid.SampledFrom([]uint64{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 8, 2048})
+	place := func(rt *rapid.T) uint64 {
+		return at.Draw(rt, "base") + near.Draw(rt, "page")*kib4 + crooked.Draw(rt, "off")
+	}
+	mapAny := func(rt *rapid.T) {
+		iova, b, n := place(rt), bus.Draw(rt, "bus"), size.Draw(rt, "pages")
+		if rapid.Bool().Draw(rt, "congruent") && !m.opts.No2M {
+			b += iova % gib1 // superpages fit
+		} else {
+			n = min(n, mostPages)
+		}
+		m.doMap(iova, b+crooked.Draw(rt, "off"), n*kib4+crooked.Draw(rt, "more"), prot.Draw(rt, "prot"))
+	}
+	return map[string]func(*rapid.T){
+		"map":   mapAny,
+		"map2":  mapAny, // as likely as the unmaps
+		"unmap": func(rt *rapid.T) { m.doUnmap(place(rt), size.Draw(rt, "pages")*kib4+crooked.Draw(rt, "more")) },
+		"unmapLeaf": func(rt *rapid.T) {
+			if len(m.leaves) == 0 {
+				rt.Skip("nothing is mapped")
+			}
+			iova := rapid.SampledFrom(slices.Sorted(maps.Keys(m.leaves))).Draw(rt, "leaf")
+			m.doUnmap(iova, m.leaves[iova].size)
+		},
+		"unmapAll":  func(*rapid.T) { m.doUnmap(0, m.limit()) },
+		"unmapNone": func(rt *rapid.T) { m.doUnmap(place(rt), 0) },
+		"mapNone":   func(rt *rapid.T) { m.doMap(place(rt), 0, 0, Read) },
+		"release":   func(*rapid.T) { m.doRelease() },
+		"lookup": func(rt *rapid.T) {
+			m.checkLookup(m.rig.walker(m.tbl.Root(), m.levels), place(rt)+rapid.Uint64Range(0, 3*mib2).Draw(rt, "by"))
+		},
+		"": func(*rapid.T) { m.check() },
+	}
+}
+
+// page is what the plainest oracle knows of one page.
+type page struct {
+	bus  uint64
+	prot Prot
+}
+
+// Random ranges of pages in a window of 64 MiB, compared page by page with a
+// map of pages: after 1000 steps, at both ends of the space and across tables.
+func TestRandomPages(t *testing.T) {
+	const window = 64 << 20
+	for _, opts := range allOptions {
+		for _, base := range []uint64{0, 512*gib1 - window, gib1 - window/2} {
+			t.Run(fmt.Sprintf("%s/base=%#x", opts.name(), base), func(t *testing.T) {
+				r := newRig(t, 64)
+				tbl := r.table(t, opts)
+				rng := rand.New(rand.NewPCG(base, 7))
+				oracle := make(map[uint64]page)
+				var b Batch
+				for range 1000 {
+					iova := base + rng.Uint64N(window/kib4)*kib4
+					size := min((1+rng.Uint64N(1<<rng.Uint64N(11)))*kib4, base+window-iova)
+					if rng.IntN(2) == 0 {
+						step(t, tbl, oracle, iova, rng.Uint64N(1<<40)&^(kib4-1), size, Prot(1+rng.IntN(3)))
+					} else if _, err := tbl.Unmap(iova, size, &b); err == nil {
+						for off := uint64(0); off < size; off += kib4 {
+							delete(oracle, iova+off)
+						}
+					}
+					if err := b.Release(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				w := r.walker(tbl.Root(), tbl.Levels())
+				for iova := base; iova < base+window; iova += kib4 {
+					p, mapped := oracle[iova]
+					l, ok := tbl.Lookup(iova)
+					if ok != mapped || ok && (l.Bus+iova-l.IOVA != p.bus || l.Prot != p.prot) {
+						t.Fatalf("Lookup(%#x) = %+v, %v, want %+v, %v", iova, l, ok, p, mapped)
+					}
+					h, ok, err := w.translate(iova)
+					if err != nil || ok != mapped || ok && h.bus+iova-h.iova != p.bus {
+						t.Fatalf("the unit translates %#x to %+v, %v (%v), want %+v, %v", iova, h, ok, err, p, mapped)
+					}
+				}
+				mustUnmap(t, tbl, base, window)
+			})
+		}
+	}
+}
+
+// step maps, and expects what the pages say.
+func step(t *testing.T, tbl *Table, oracle map[uint64]page, iova, bus, size uint64, prot Prot) {
+	t.Helper()
+	var wantErr error
+	for off := uint64(0); off < size; off += kib4 {
+		if _, ok := oracle[iova+off]; ok {
+			wantErr = ErrOverlap
+		}
+	}
+	err := tbl.Map(iova, bus, size, prot)
+	if wantErr != nil {
+		if !isErr(err, wantErr) {
+			t.Fatalf("map %#x size %#x: %v, want %v", iova, size, err, wantErr)
+		}
+		return
+	}
+	if isErr(err, respool.ErrEmpty) {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for off := uint64(0); off < size; off += kib4 {
+		oracle[iova+off] = page{bus + off, prot}
+	}
+}
