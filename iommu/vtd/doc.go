@@ -1,0 +1,26 @@
+// Package vtd drives one Intel VT-d remapping unit in legacy mode: root and
+// context tables, invalidation through the queue or through registers,
+// translation on and off, faults.
+//
+// The unit is reached through a small Registers interface, so the same driver
+// runs on QEMU's emulated unit, on a real one behind a mapping of its register
+// page, and on a model. Page tables come from package pagetable; this package
+// only points context entries at them.
+//
+// A Unit owns what it took from the frame pool (root table, context tables,
+// invalidation queue, status word) from Open to Close. It does not own the
+// registers, the page tables attached to it, or the pool.
+//
+// Every method that waits for the unit waits at most Options.Timeout for each
+// step and then fails with ErrTimeout; a unit that reads as all ones has gone and
+// gives ErrGone at once. Waiting polls, first spinning, later sleeping
+// microseconds. No method belongs on a path that must not sleep.
+//
+// All methods are safe to call at once from several goroutines; they take turns.
+//
+// While translation is off (before Enable, after Disable) the unit lets every
+// DMA through untranslated. Stop the devices first.
+//
+// Sections are those of the "Intel Virtualization Technology for Directed I/O
+// Architecture Specification", revision 4.0.
+package vtd

@@ -1,0 +1,95 @@
+package vtd
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+var (
+	// ErrGone reports a unit whose registers read as all ones: it was removed,
+	// or what emulates it has ended.
+	ErrGone = errors.New("unit is gone (its registers read as all ones)")
+	// ErrTimeout reports a unit that did not finish a command in time.
+	ErrTimeout = errors.New("unit did not answer in time")
+	// ErrActive reports a unit that somebody else has left enabled.
+	ErrActive = errors.New("unit is in use")
+	// ErrUnsupported reports something that the unit cannot do.
+	ErrUnsupported = errors.New("not supported by the unit")
+	// ErrNotEnabled reports that translation is off.
+	ErrNotEnabled = errors.New("translation is not enabled")
+	// ErrAttached reports a requester id that has a context entry already.
+	ErrAttached = errors.New("device is attached already")
+	// ErrNotAttached reports a requester id without a context entry.
+	ErrNotAttached = errors.New("device is not attached")
+	// ErrDomainID reports domain id 0, which caching mode reserves, or one that
+	// the unit does not have.
+	ErrDomainID = errors.New("bad domain id")
+	// ErrTable reports a page table that the unit cannot walk.
+	ErrTable = errors.New("table does not fit the unit")
+	// ErrRange reports an empty range of IOVAs, or one that wraps around.
+	ErrRange = errors.New("bad IOVA range")
+	// ErrNotInvalidated reports that the unit refused an invalidation given
+	// through its registers: it says that it performed none.
+	ErrNotInvalidated = errors.New("unit performed no invalidation")
+	// ErrClosed reports a unit that was closed.
+	ErrClosed = errors.New("unit is closed")
+)
+
+// An OpError is the error of this package.
+type OpError struct {
+	Op     string // the operation: "open", "enable", "attach", …
+	Target string // what it was for, such as "device 00:03.0"; may be empty
+	IOVA   uint64 // the range in bytes, if Size is not 0
+	Size   uint64
+	Err    error
+}
+
+func (e *OpError) Error() string {
+	var b strings.Builder
+	b.WriteString("vtd: " + e.Op)
+	if e.Target != "" {
+		b.WriteString(" " + e.Target)
+	}
+	if e.Size != 0 {
+		fmt.Fprintf(&b, " iova %#x size %#x", e.IOVA, e.Size)
+	}
+	return b.String() + ": " + e.Err.Error()
+}
+
+func (e *OpError) Unwrap() error { return e.Err }
+
+// A QueueError reports that the unit stopped at a descriptor of the
+// invalidation queue (section 6.5.2.9 and FSTS_REG, 11.4.7.1).
+type QueueError struct {
+	Queue      bool      // IQE: the descriptor at Index is bad
+	Timeout    bool      // ITE: a device did not answer an invalidation
+	Completion bool      // ICE: a device answered one that nobody asked for
+	Index      int       // of the descriptor that the queue's head is at
+	Descriptor [2]uint64 // that descriptor, low half first
+}
+
+func (e *QueueError) Error() string {
+	var what []string
+	if e.Queue {
+		what = append(what, "invalid descriptor (IQE)")
+	}
+	if e.Timeout {
+		what = append(what, "device did not answer in time (ITE)")
+	}
+	if e.Completion {
+		what = append(what, "unexpected completion (ICE)")
+	}
+	return fmt.Sprintf("invalidation queue: %s at descriptor %d (%#016x %#016x)",
+		strings.Join(what, ", "), e.Index, e.Descriptor[0], e.Descriptor[1])
+}
+
+// device names a requester id for an error's Target.
+func device(source uint16) string { return "device " + requester(source) }
+
+// requester is a requester id as bus:device.function.
+func requester(source uint16) string {
+	return fmt.Sprintf("%02x:%02x.%d", source>>8, source>>3&0x1f, source&7)
+}
+
+func domain(id uint16) string { return fmt.Sprintf("domain %d", id) }

@@ -1,0 +1,358 @@
+package vtd_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+	"unsafe"
+
+	"gommu/iommu/vtd"
+	"gommu/pagetable"
+	"gommu/respool"
+)
+
+// CAP and ECAP of QEMU's unit, 48 bits, and bits to add.
+const (
+	qemuCap  = 0x00d2008c222f0606
+	qemuEcap = 0x00f00f4a
+
+	capRWBF = 1 << 4
+	capPLMR = 1 << 5
+	capCM   = 1 << 7
+	capPSI  = 1 << 39
+	ecapQI  = 1 << 1
+)
+
+// A fakeUnit is a register file that obeys, unless told not to. It walks no
+// tables; QEMU is for that.
+type fakeUnit struct {
+	mu  sync.Mutex
+	mem *pagetable.Memory
+
+	version           uint32
+	capability, extra uint64 // CAP, ECAP
+	status            uint32 // GSTS
+	fault             uint32 // FSTS
+	pmen              uint32
+	rtaddr            uint64
+	queue, head, tail uint64
+	context, iotlb    uint64 // CCMD, IOTLB
+	address           uint64 // IVA
+	records           map[int][2]uint64
+
+	stuck    map[string]bool // what never completes
+	refuse   bool            // invalidations through registers are not performed
+	badType  uint64          // a descriptor type that stops the queue, with:
+	badFault uint32
+	accesses int
+	goneAt   int // number of the access from which all reads are ones; 0 is never
+
+	quiet bool
+	log   []string // what the driver did, in order
+}
+
+func newFake() *fakeUnit {
+	return &fakeUnit{version: 0x10, capability: qemuCap, extra: qemuEcap, stuck: map[string]bool{}, records: map[int][2]uint64{}}
+}
+
+func (f *fakeUnit) note(format string, args ...any) {
+	if !f.quiet {
+		f.log = append(f.log, fmt.Sprintf(format, args...))
+	}
+}
+
+// access counts, and says whether the unit is still there.
+func (f *fakeUnit) access() bool {
+	f.accesses++
+	return f.goneAt == 0 || f.accesses < f.goneAt
+}
+
+func (f *fakeUnit) Read32(off uint64) uint32 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.access() {
+		return ^uint32(0)
+	}
+	switch off {
+	case 0x00:
+		return f.version
+	case 0x1c:
+		return f.status
+	case 0x34:
+		fault := f.fault
+		if len(f.records) > 0 {
+			fault |= 2
+		}
+		return fault
+	case 0x64:
+		return f.pmen
+	}
+	panic(fmt.Sprintf("4-byte read of register %#x", off))
+}
+
+func (f *fakeUnit) Read64(off uint64) uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.access() {
+		return ^uint64(0)
+	}
+	switch off {
+	case 0x08:
+		return f.capability
+	case 0x10:
+		return f.extra
+	case 0x28:
+		return f.context
+	case 0x80:
+		return f.head << 4
+	case 0xf8:
+		return f.iotlb
+	}
+	if i, half := int(off-0x220)/16, off>>3&1; off >= 0x220 && i < 256 {
+		return f.records[i][half]
+	}
+	panic(fmt.Sprintf("8-byte read of register %#x", off))
+}
+
+func (f *fakeUnit) Write32(off uint64, v uint32) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.access() {
+		return
+	}
+	switch off {
+	case 0x18:
+		f.command(v)
+	case 0x34:
+		f.note("clear faults %#x", v&f.fault)
+		f.fault &^= v & 0x71
+	case 0x64:
+		f.note("PMEN %#x", v)
+		f.pmen = v & (1 << 31)
+		if v&(1<<31) != 0 || f.stuck["PMEN"] {
+			f.pmen |= 1
+		}
+	default:
+		if i := int(off-0x220) / 16; off >= 0x220 && i < 256 && off&0xf == 0xc && v == 1<<31 {
+			f.note("clear record %d", i)
+			delete(f.records, i)
+			return
+		}
+		panic(fmt.Sprintf("4-byte write of register %#x", off))
+	}
+}
+
+// command is GCMD: one bit may change.
+func (f *fakeUnit) command(v uint32) {
+	for _, c := range []struct {
+		bit  uint32
+		name string
+	}{{1 << 31, "TE"}, {1 << 26, "QIE"}, {1 << 30, "SRTP"}, {1 << 27, "WBF"}} {
+		on, was := v&c.bit != 0, f.status&c.bit != 0
+		if c.name == "SRTP" || c.name == "WBF" {
+			if !on {
+				continue
+			}
+			was = false
+		}
+		if on == was {
+			continue
+		}
+		f.note("%s %v", c.name, on)
+		switch {
+		case f.stuck[c.name] && c.name == "WBF":
+			f.status |= c.bit
+		case f.stuck[c.name], c.name == "WBF":
+		case on:
+			f.status |= c.bit
+		default:
+			f.status &^= c.bit
+		}
+		if c.name == "QIE" && !f.stuck["QIE"] {
+			f.head = 0
+		}
+	}
+}
+
+func (f *fakeUnit) Write64(off uint64, v uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.access() {
+		return
+	}
+	switch off {
+	case 0x20:
+		f.note("RTADDR")
+		f.rtaddr = v
+	case 0x28:
+		f.note("context %d did %d sid %#x", v>>61&3, v&0xffff, v>>16&0xffff)
+		f.context = f.performed("CCMD", v, 61, 59)
+	case 0x88:
+		f.tail = v >> 4
+		f.run()
+	case 0x90:
+		f.note("IQA")
+		f.queue = v
+	case 0xf0:
+		f.address = v
+	case 0xf8:
+		g := v >> 60 & 3
+		f.note("iotlb %d did %d drain %d", g, v>>32&0xffff, v>>48&3)
+		if g == 3 {
+			f.note("pages %#x", f.address)
+		}
+		f.iotlb = f.performed("IOTLB", v, 60, 57)
+	default:
+		panic(fmt.Sprintf("8-byte write of register %#x", off))
+	}
+}
+
+// performed is a command register after the command v.
+func (f *fakeUnit) performed(name string, v uint64, asked, done int) uint64 {
+	switch {
+	case f.stuck[name]:
+		return v
+	case f.refuse:
+		return v &^ (1 << 63)
+	default:
+		return v&^(1<<63) | v>>asked&3<<done
+	}
+}
+
+// run is the queue.
+func (f *fakeUnit) run() {
+	if f.status&(1<<26) == 0 || f.stuck["queue"] {
+		return
+	}
+	ring := f.mem.Entries(pagetable.Frame{Bus: f.queue &^ 0xfff})
+	for f.head != f.tail && f.fault&0x70 == 0 {
+		low, high := ring[2*f.head], ring[2*f.head+1]
+		if f.badType != 0 && low&0xf == f.badType {
+			f.fault |= f.badFault
+			if f.badFault != 0x10 { // only a bad descriptor holds the head
+				f.head = (f.head + 1) % 256
+			}
+			f.badType = 0
+			return
+		}
+		switch low & 0xf {
+		case 1:
+			f.note("context %d did %d sid %#x", low>>4&3, low>>16&0xffff, low>>32&0xffff)
+		case 2:
+			f.note("iotlb %d did %d drain %d", low>>4&3, low>>16&0xffff, low>>6&3)
+			if low>>4&3 == 3 {
+				f.note("pages %#x", high)
+			}
+		case 5:
+			f.mem.Entries(pagetable.Frame{Bus: high &^ 0xfff})[high&0xfff/8] = low >> 32
+		default:
+			panic(fmt.Sprintf("descriptor %#x", low))
+		}
+		f.head = (f.head + 1) % 256
+	}
+}
+
+// unstick lets the unit go on and finish what it was told.
+func (f *fakeUnit) unstick() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.stuck)
+	f.context &^= 1 << 63
+	f.iotlb &^= 1 << 63
+	f.status &^= 1 << 27
+	f.run()
+}
+
+// A bench is a fake unit with memory and a pool of 16 frames.
+type bench struct {
+	*fakeUnit
+	source *pagetable.FrameSource
+	frames *respool.Pool[pagetable.Frame]
+	held   []pagetable.Frame
+}
+
+const poolFrames = 16
+
+func newBench(t testing.TB) *bench {
+	t.Helper()
+	const bus = 0x10_0000
+	raw := make([]byte, (poolFrames+1)*pagetable.FrameSize)
+	skip := -uintptr(unsafe.Pointer(&raw[0])) % pagetable.FrameSize
+	mem, err := pagetable.NewMemory(pagetable.Segment{Bus: bus, Mem: raw[skip:][:poolFrames*pagetable.FrameSize]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{fakeUnit: newFake(), source: mem.Frames()}
+	b.mem = mem
+	opts := respool.Options{Low: poolFrames, High: poolFrames, Max: poolFrames}
+	if b.frames, err = respool.New(t.Context(), b.source, opts); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, f := range b.held {
+			b.frames.Put(f)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if err := b.frames.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		if n := b.source.Outstanding(); n != 0 {
+			t.Errorf("%d frames did not come back", n)
+		}
+	})
+	return b
+}
+
+// leave takes frames away until n are left.
+func (b *bench) leave(t testing.TB, n int) {
+	t.Helper()
+	for b.frames.Stats().Free > n {
+		f, err := b.frames.Get()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.held = append(b.held, f)
+	}
+}
+
+func (b *bench) open(t testing.TB, opts vtd.Options) *vtd.Unit {
+	t.Helper()
+	if opts.Timeout == 0 {
+		opts.Timeout = 5 * time.Millisecond
+	}
+	u, err := vtd.Open(b, b.mem, b.frames, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		b.unstick()
+		if err := u.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return u
+}
+
+func (b *bench) enabled(t testing.TB, opts vtd.Options) *vtd.Unit {
+	t.Helper()
+	u := b.open(t, opts)
+	if err := u.Enable(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.log = nil
+	return u
+}
+
+// fakeTable is a table that need not make sense.
+type fakeTable struct {
+	root  uint64
+	width int
+}
+
+func (f fakeTable) Root() pagetable.Frame { return pagetable.Frame{Bus: f.root} }
+func (f fakeTable) AddressWidth() int     { return f.width }
+
+var goodTable = fakeTable{0x10_0000, 48}

@@ -1,0 +1,100 @@
+package vtd
+
+import "fmt"
+
+// A Fault is a DMA, or an interrupt, that the unit blocked.
+type Fault struct {
+	Reason Reason
+	Source uint16 // requester id
+	IOVA   uint64 // the 4 KiB page; for an interrupt its index, in bits 63:48
+	Write  bool   // it would have written; false for reads and atomic operations
+
+	HasPASID bool
+	PASID    uint32 // 20 bits, if HasPASID
+}
+
+// String is one line for people.
+func (f Fault) String() string {
+	if f.Reason.Interrupt() {
+		return fmt.Sprintf("interrupt %#x of %s: %v (%#02x)", f.IOVA>>48, requester(f.Source), f.Reason, uint8(f.Reason))
+	}
+	what := "read"
+	if f.Write {
+		what = "write"
+	}
+	pasid := ""
+	if f.HasPASID {
+		pasid = fmt.Sprintf(" PASID %#x", f.PASID)
+	}
+	return fmt.Sprintf("%s of iova %#x by %s%s: %v (%#02x)", what, f.IOVA, requester(f.Source), pasid, f.Reason, uint8(f.Reason))
+}
+
+// Fields of the high half of a fault recording register (FRCD_REG, section 11.4.7.5).
+const (
+	recordFault        = 1 << 63 // F
+	recordRead         = 1 << 62 // T1: not a write
+	recordPASIDPresent = 1 << 31 // PP
+
+	recordClear = 1 << 31 // F, in the register's last 4 bytes
+)
+
+// DecodeFault decodes a fault recording register, low half first. It reports
+// false if the record is not set. It accepts any values.
+func DecodeFault(low, high uint64) (Fault, bool) {
+	f := Fault{
+		Reason:   Reason(high >> 32),
+		Source:   uint16(high),
+		IOVA:     low &^ 0xfff,
+		Write:    high&recordRead == 0,
+		HasPASID: high&recordPASIDPresent != 0,
+	}
+	if f.HasPASID {
+		f.PASID = uint32(high >> 40 & 0xfffff)
+	}
+	return f, high&recordFault != 0
+}
+
+// Faults takes the faults that the unit has recorded, oldest first, and makes
+// room for new ones. A unit has few records: overflow says that at least one
+// fault was lost since the last call. What follows a recorded fault of the same
+// device may be dropped without a sign.
+func (u *Unit) Faults() (faults []Fault, overflow bool, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.closed {
+		return nil, false, &OpError{Op: "read faults", Err: ErrClosed}
+	}
+	faults, overflow, err = u.drainFaults()
+	if err != nil {
+		err = &OpError{Op: "read faults", Err: err}
+	}
+	return faults, overflow, err
+}
+
+// drainFaults walks the ring of records once, from the one that the unit says
+// is the first. Faults recorded before an error are returned with it.
+func (u *Unit) drainFaults() (faults []Fault, overflow bool, err error) {
+	status := u.regs.Read32(regFSTS)
+	if status == gone32 {
+		return nil, false, ErrGone
+	}
+	if status&faultPending != 0 {
+		first := int(status >> 8 & 0xff) // FRI
+		for i := range u.caps.FaultRecords {
+			off := u.caps.FaultRecordOffset + 16*uint64((first+i)%u.caps.FaultRecords)
+			low, high := u.regs.Read64(off), u.regs.Read64(off+8)
+			if low == gone64 && high == gone64 {
+				return faults, false, ErrGone
+			}
+			if f, ok := DecodeFault(low, high); ok {
+				faults = append(faults, f)
+				u.regs.Write32(off+12, recordClear)
+			}
+		}
+	}
+	overflow = status&faultOverflow != 0
+	if overflow {
+		u.regs.Write32(regFSTS, faultOverflow)
+	}
+	return faults, overflow, nil
+}

@@ -1,0 +1,181 @@
+package vtd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"gommu/internal/cacheline"
+	"gommu/pagetable"
+	"gommu/respool"
+)
+
+// InvalidationMode says how the unit is told to drop cached entries.
+type InvalidationMode int
+
+const (
+	// InvalidateBest uses the queue if the unit has one.
+	InvalidateBest InvalidationMode = iota
+	// InvalidateByQueue uses the invalidation queue; Open fails without one.
+	InvalidateByQueue
+	// InvalidateByRegisters uses CCMD_REG and the IOTLB registers.
+	InvalidateByRegisters
+)
+
+// Options configure a Unit. The zero value works.
+type Options struct {
+	Invalidation InvalidationMode
+	// Timeout bounds each wait for the unit. 0 is one second.
+	Timeout time.Duration
+}
+
+// A Unit is one remapping unit that this process drives.
+type Unit struct {
+	regs   Registers
+	mem    *pagetable.Memory
+	frames *respool.Pool[pagetable.Frame]
+	opts   Options
+	caps   Capabilities
+
+	mu       sync.Mutex
+	closed   bool
+	enabled  bool
+	owned    []pagetable.Frame // everything taken from the pool
+	root     pagetable.Frame
+	contexts [256]*[512]uint64 // context table of each bus, nil without
+	queue    *queue            // nil when registers are used
+	inv      invalidator
+}
+
+// Open reads what the unit can do, refuses one that is in use, and takes the frames for
+// the root table and the invalidation queue from the pool. It changes nothing in
+// the unit: translation stays off until Enable. mem is where the pool's frames lie.
+func Open(regs Registers, mem *pagetable.Memory, frames *respool.Pool[pagetable.Frame], opts Options) (*Unit, error) {
+	if opts.Timeout <= 0 {
+		opts.Timeout = time.Second
+	}
+	u := &Unit{regs: regs, mem: mem, frames: frames, opts: opts}
+	if err := u.open(); err != nil {
+		return nil, &OpError{Op: "open", Err: errors.Join(err, u.release())}
+	}
+	return u, nil
+}
+
+func (u *Unit) open() error {
+	if err := u.identify(); err != nil {
+		return err
+	}
+	var err error
+	if u.root, _, err = u.frame(); err != nil {
+		return fmt.Errorf("root table: %w", err)
+	}
+	if u.opts.Invalidation == InvalidateByRegisters || !u.caps.QueuedInvalidation {
+		u.inv = commands{u}
+		return nil
+	}
+	u.queue = &queue{u: u}
+	u.inv = u.queue
+	if u.queue.frame, u.queue.ring, err = u.frame(); err != nil {
+		return fmt.Errorf("invalidation queue: %w", err)
+	}
+	if u.queue.statusFrame, u.queue.status, err = u.frame(); err != nil {
+		return fmt.Errorf("invalidation status: %w", err)
+	}
+	return nil
+}
+
+// identify reads the capabilities and refuses a unit that cannot be driven.
+func (u *Unit) identify() error {
+	version, capability, extended := u.regs.Read32(regVER), u.regs.Read64(regCAP), u.regs.Read64(regECAP)
+	status := u.regs.Read32(regGSTS)
+	if version == gone32 || capability == gone64 || extended == gone64 || status == gone32 {
+		return ErrGone
+	}
+	u.caps = DecodeCapabilities(version, capability, extended)
+	switch {
+	case u.caps.Version.Major == 0:
+		return fmt.Errorf("%w: version %v: this is no VT-d unit", ErrUnsupported, u.caps.Version)
+	case status&globalTE != 0:
+		return fmt.Errorf("%w: it translates (GSTS %#x); the kernel must leave it alone: intel_iommu=off", ErrActive, status)
+	case status&(globalQIE|globalIRE) != 0:
+		return fmt.Errorf("%w: its invalidation queue or interrupt remapping is on (GSTS %#x); the kernel must leave it alone: intremap=off", ErrActive, status)
+	case !u.caps.Width39 && !u.caps.Width48:
+		return fmt.Errorf("%w: no second-stage tables of 39 or 48 bits (CAP %#x)", ErrUnsupported, capability)
+	case u.opts.Invalidation == InvalidateByQueue && !u.caps.QueuedInvalidation:
+		return fmt.Errorf("%w: no invalidation queue (ECAP %#x)", ErrUnsupported, extended)
+	}
+	if s, ok := u.regs.(interface{ Size() uint64 }); ok && u.caps.end() > s.Size() {
+		return fmt.Errorf("%w: registers up to %#x in a window of %#x bytes", ErrUnsupported, u.caps.end(), s.Size())
+	}
+	return nil
+}
+
+// frame takes a zeroed frame that the unit will hold until release.
+func (u *Unit) frame() (pagetable.Frame, *[512]uint64, error) {
+	f, err := u.frames.Get()
+	if err != nil {
+		return f, nil, err
+	}
+	entries := u.mem.Entries(f)
+	if entries == nil {
+		return f, nil, errors.Join(fmt.Errorf("%w: frame %#x of the pool lies outside the memory given", ErrTable, f.Bus), u.frames.Put(f))
+	}
+	u.owned = append(u.owned, f)
+	u.flush(entries[:]) // the zeros, too, must be in memory
+	return f, entries, nil
+}
+
+// flush makes stores to a table visible to a unit that does not snoop.
+func (u *Unit) flush(words []uint64) {
+	if !u.caps.Coherent {
+		cacheline.Flush(words)
+		cacheline.Fence()
+	}
+}
+
+// release gives all frames back, cleared.
+func (u *Unit) release() error {
+	var errs []error
+	for _, f := range u.owned {
+		clear(u.mem.Entries(f)[:])
+		errs = append(errs, u.frames.Put(f))
+	}
+	u.owned = nil
+	return errors.Join(errs...)
+}
+
+// Capabilities says what the unit can do.
+func (u *Unit) Capabilities() Capabilities { return u.caps }
+
+// Enabled says whether the unit translates, as far as this process switched
+// it.
+func (u *Unit) Enabled() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.enabled
+}
+
+// Queued says whether the invalidation queue is used.
+func (u *Unit) Queued() bool { return u.queue != nil }
+
+// Close switches translation off and gives all frames back. If the unit does not confirm
+// that it is off, it may still be reading them: then Close keeps them, says so
+// by an error, and may be called again. A unit that is gone reads nothing. After
+// success, calling it again is harmless.
+func (u *Unit) Close() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.closed {
+		return nil
+	}
+	if err := u.disable(context.Background()); err != nil && !errors.Is(err, ErrGone) {
+		return &OpError{Op: "close", Err: fmt.Errorf("%d frames are kept: %w", len(u.owned), err)}
+	}
+	u.closed, u.enabled = true, false
+	if err := u.release(); err != nil {
+		return &OpError{Op: "close", Err: err}
+	}
+	return nil
+}
