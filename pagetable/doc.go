@@ -30,6 +30,7 @@
 //
 // # Errors
 //
-// Every error is an *OpError. A call that failed has changed nothing, but for
+// Every error is an *OpError, except that FrameSource.Alloc returns its
+// context's error as it is. A call that failed has changed nothing, but for
 // Close and Batch.Release, which give back every frame that the pool takes.
 package pagetable

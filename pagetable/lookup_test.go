@@ -3,8 +3,10 @@ package pagetable
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -16,32 +18,55 @@ func TestLookupWhileChanging(t *testing.T) {
 	r := newRig(t, 8)
 	tbl, other := r.table(t, Options{Coherent: true}), r.table(t, Options{Coherent: true})
 	const iova, bus, wrong = gib1 + mib2, 0x1_0000_0000, 0x2_0000_0000
-	stop := make(chan struct{})
+	var stop atomic.Bool
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	defer close(stop)
-	for range 2 {
+	defer stop.Store(true)
+	for range 4 * runtime.GOMAXPROCS(0) { // so that some are stopped in the middle
 		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				l, ok := tbl.Lookup(iova + kib4)
-				if want := (Leaf{iova + kib4, bus + kib4, kib4, Read}); ok && l != want {
-					t.Errorf("%+v, want %+v or nothing", l, want)
-					return
+			for !stop.Load() {
+				for range 1000 {
+					l, ok := tbl.Lookup(iova + kib4)
+					if want := (Leaf{iova + kib4, bus + 2*kib4, kib4, Read}); ok && l != want {
+						t.Errorf("%+v, want %+v or nothing", l, want)
+						return
+					}
 				}
 			}
 		})
 	}
-	for range 5000 {
-		mustMap(t, tbl, iova, bus, 2*kib4, Read)
-		mustUnmap(t, tbl, iova, 2*kib4)
+	for i := range 40000 {
+		n := uint64(2 * kib4) // unmapped page by page
+		if i%2 != 0 {
+			n = mib2 // unmapped as a whole table
+		}
+		mustMap(t, tbl, iova, bus+kib4, n, Read)
+		mustUnmap(t, tbl, iova, n)
 		// The frames' next life has leaves at the same places.
 		mustMap(t, other, iova, wrong, 8*kib4, Write)
 		mustUnmap(t, other, iova, 8*kib4)
+	}
+}
+
+// Each way a table can leave the tree makes Lookups under way start again.
+func TestUnlinksAreCounted(t *testing.T) {
+	r := newRig(t, 8)
+	tbl := r.table(t, Options{})
+	mustMap(t, tbl, 0, kib4, mib2, Read)
+	mustMap(t, tbl, mib2, kib4, kib4, Read)
+	mustMap(t, tbl, 2*mib2, kib4, kib4, Read) // keeps the tables above
+	for what, f := range map[string]func(){
+		"a table that becomes empty": func() { mustUnmap(t, tbl, mib2, kib4) },
+		"a whole table":              func() { mustUnmap(t, tbl, 0, mib2) },
+	} {
+		before := tbl.unlinks.Load()
+		if f(); tbl.unlinks.Load() == before {
+			t.Errorf("%s is not counted", what)
+		}
+	}
+	before := tbl.unlinks.Load()
+	if err := tbl.Close(); err != nil || tbl.unlinks.Load() == before {
+		t.Errorf("Close is not counted (%v)", err)
 	}
 }
 

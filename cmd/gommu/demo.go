@@ -113,7 +113,7 @@ func onRung(cmd *cobra.Command, opts demoOptions, r *report) error {
 		}
 		return demoVM(ctx, in, r)
 	default:
-		in, err := testHardware(cmd, opts, provision.Options{})
+		in, err := testHardware(cmd, opts, provision.Options{NoKernel: true})
 		if err != nil {
 			return err
 		}

@@ -20,19 +20,10 @@ import (
 
 var errInjected = errors.New("injected")
 
-// qemus are the emulators to test on. Without any the test is skipped, or
-// fails where GOMMU_REQUIRE or CI says that the rung must be there.
+// qemus are the emulators to test on.
 func qemus(t *testing.T) []provision.QEMU {
 	t.Helper()
-	found, err := provision.FindQEMU(provision.Options{})
-	if err == nil {
-		return found
-	}
-	if strings.Contains(os.Getenv("GOMMU_REQUIRE"), "qtest") || os.Getenv("CI") == "true" {
-		t.Fatal(err)
-	}
-	t.Skip(err)
-	return nil
+	return provision.Require(t, "qtest", provision.Options{NoKernel: true}).QEMUs
 }
 
 // held is what a process holds that a demonstration must give back: open

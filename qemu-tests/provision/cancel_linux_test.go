@@ -104,7 +104,7 @@ func TestSetupCancel(t *testing.T) {
 func TestCommandKillsItsGroup(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	marker := "sh-of-" + t.Name()
+	marker := t.Name() + strconv.Itoa(os.Getpid()) // not one that an earlier run left
 	script := `sh -c 'sleep 1000; :' ` + marker + ` & echo started; wait`
 	started := false
 	err := command{name: "sh", args: []string{"-c", script}}.stream(ctx, func(r io.Reader) error {

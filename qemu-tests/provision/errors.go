@@ -72,6 +72,8 @@ func fileError(op, name string, err error) error {
 		e.Err, e.Remedy = fmt.Errorf("%w: %w", ErrNoSpace, err), remedySpace
 	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
 		e.Err, e.Remedy = fmt.Errorf("%w: %w", ErrReadOnly, err), "make it writable, or set "+envCache+" to a folder that is"
+	case errors.Is(err, syscall.ENOTDIR):
+		e.Remedy = "set " + envCache + " to a path that can be a folder"
 	}
 	return e
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // kernelOverride makes a kernel with modules and returns the variables that name them.
@@ -173,5 +174,25 @@ func TestCacheFolder(t *testing.T) {
 	opts.Cache = ""
 	if _, err := Find(opts); err == nil || !strings.Contains(err.Error(), envCache) {
 		t.Errorf("no home: %v", err)
+	}
+}
+
+// A program that somebody still has open for writing is tried again: a child forked by another goroutine does that.
+func TestAskVersionBusy(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "qemu")
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o755)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString("#!/bin/sh\necho QEMU emulator version 1.2.3\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := exec.LookPath("sh"); err != nil {
+		t.Skipf("there is no shell: %v", err)
+	}
+	time.AfterFunc(50*time.Millisecond, func() { f.Close() })
+	if got, err := askVersion(path); err != nil || got != "1.2.3" {
+		t.Errorf("%q, %v", got, err)
 	}
 }

@@ -42,6 +42,9 @@ type Options struct {
 	Progress func(Event)
 	// Force makes Setup fetch everything again, for newer packages. A unit that it replaces is removed.
 	Force bool
+	// NoKernel leaves the kernel out, for those who need QEMU only: Find and Setup then neither look for one nor
+	// fetch one.
+	NoKernel bool
 
 	host host
 }
@@ -105,8 +108,8 @@ func (o *Options) cache() (cache, error) {
 	return cache{dir: filepath.Join(dir, layout)}, nil
 }
 
-// Find returns the QEMUs and the kernel that are ready to use. It is FindQEMU and FindKernel together and fails
-// when either does.
+// Find returns the QEMUs and the kernel that are ready to use. It is FindQEMU and, unless NoKernel is set,
+// FindKernel together and fails when either does.
 func Find(opts Options) (Installed, error) {
 	var in Installed
 	qemus, notes, err := findQEMU(opts)
@@ -114,6 +117,9 @@ func Find(opts Options) (Installed, error) {
 		return Installed{}, err
 	}
 	in.QEMUs, in.Notes = qemus, notes
+	if opts.NoKernel {
+		return in, nil
+	}
 	if in.Kernel, err = FindKernel(opts); err != nil {
 		return Installed{}, err
 	}

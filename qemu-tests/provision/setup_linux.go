@@ -64,10 +64,14 @@ func (s *setup) missing(ctx context.Context) (roles []role, damage []error, err 
 	} else if _, err := FindQEMU(*s.opts); err != nil {
 		return nil, nil, err
 	}
-	if s.host.env(envKernel) == "" && s.host.env(envModules) == "" {
+	switch {
+	case s.opts.NoKernel:
+	case s.host.env(envKernel) == "" && s.host.env(envModules) == "":
 		roles = append(roles, roleKernel)
-	} else if _, err := FindKernel(*s.opts); err != nil {
-		return nil, nil, err
+	default:
+		if _, err := FindKernel(*s.opts); err != nil {
+			return nil, nil, err
+		}
 	}
 	if s.opts.Force || len(roles) == 0 {
 		return roles, nil, nil

@@ -124,6 +124,26 @@ func TestSetup(t *testing.T) {
 	}
 }
 
+// Who needs no kernel fetches none, and gets one later all the same.
+func TestSetupNoKernel(t *testing.T) {
+	t.Parallel()
+	opts := machine(t, newMirror(t, standardArchive(t)).URL)
+	opts.NoKernel = true
+	in := mustSetup(t, opts)
+	if len(in.QEMUs) != 2 || in.Kernel != (Kernel{}) {
+		t.Errorf("found %+v, want two QEMUs and no kernel", in)
+	}
+	if diff := cmp.Diff(allUnits[1:], entries(t, opts)); diff != "" {
+		t.Errorf("cache (-want +got):\n%s", diff)
+	}
+	opts.NoKernel = false
+	if _, err := Find(opts); !errors.Is(err, ErrNoKernel) {
+		t.Errorf("error %v, want ErrNoKernel", err)
+	}
+	mustSetup(t, opts)
+	whole(t, opts)
+}
+
 func TestSetupKeepsOnlyWhatIsNeeded(t *testing.T) {
 	t.Parallel()
 	m := newMirror(t, standardArchive(t))
@@ -175,8 +195,10 @@ func TestSetupKeepsOnlyWhatIsNeeded(t *testing.T) {
 	}
 	st, err := os.Stat(filepath.Join(k.dir, k.Kernel.Image))
 	check(t, err)
-	if st.Mode().Perm()&0o400 == 0 || st.Mode().Perm()&0o111 != 0 {
-		t.Errorf("image has mode %v", st.Mode())
+	config, err := os.Stat(filepath.Join(k.dir, "root/boot/config-"+testRelease))
+	check(t, err)
+	if st.Mode() != config.Mode() {
+		t.Errorf("the image has mode %v, which Ubuntu closes to users, and not %v", st.Mode(), config.Mode())
 	}
 }
 

@@ -110,31 +110,6 @@ func TestMissing(t *testing.T) {
 	}
 }
 
-// A verdictTB records whether Require skipped or failed.
-type verdictTB struct {
-	testing.TB
-	verdict string
-}
-
-func (v *verdictTB) Helper()      {}
-func (v *verdictTB) Skip(...any)  { v.verdict = "skip" }
-func (v *verdictTB) Fatal(...any) { v.verdict = "fail" }
-
-func TestRequire(t *testing.T) {
-	t.Setenv("GOMMU_QEMU", "/none/qemu")
-	for _, c := range []struct{ require, ci, want string }{
-		{"", "", "skip"}, {"qtest", "", "skip"}, {"vm", "", "fail"}, {"qtest, vm", "", "fail"}, {"", "true", "fail"}, {"vmx", "false", "skip"},
-	} {
-		t.Setenv("GOMMU_REQUIRE", c.require)
-		t.Setenv("CI", c.ci)
-		v := &verdictTB{TB: t}
-		Require(v)
-		if v.verdict != c.want {
-			t.Errorf("GOMMU_REQUIRE=%q CI=%q: %q, want %q", c.require, c.ci, v.verdict, c.want)
-		}
-	}
-}
-
 // TestPanic: a program that panics ends with Go's exit code, and its trace comes home.
 func TestPanic(t *testing.T) {
 	t.Parallel()

@@ -157,28 +157,9 @@ func keepLogs(dir string, res *Result) (string, error) {
 	return dir, nil
 }
 
-// Require returns the QEMUs (newest first) and the kernel of this machine. If one is missing the test
-// is skipped with what to do about it; it fails instead where the environment says that
-// virtual machines must be there: GOMMU_REQUIRE is a list, separated by commas, that has "vm", or
-// CI is "true".
+// Require returns the QEMUs (newest first) and the kernel of this machine, or skips the test, or
+// fails it: see [provision.Require]. The rung is "vm".
 func Require(t testing.TB) provision.Installed {
 	t.Helper()
-	in, err := provision.Find(provision.Options{})
-	switch {
-	case err == nil:
-	case required():
-		t.Fatal("GOMMU_REQUIRE or CI wants virtual machines: ", err)
-	default:
-		t.Skip(err)
-	}
-	return in
-}
-
-func required() bool {
-	for _, rung := range strings.Split(os.Getenv("GOMMU_REQUIRE"), ",") {
-		if strings.TrimSpace(rung) == "vm" {
-			return true
-		}
-	}
-	return os.Getenv("CI") == "true"
+	return provision.Require(t, "vm", provision.Options{})
 }

@@ -1,0 +1,46 @@
+// Package qemutests runs the tests of qemu-tests/guest in guests. The tests of
+// the other rung are in qemu-tests/qtest.
+package qemutests
+
+import (
+	"testing"
+
+	"gommu/qemu-tests/vm"
+)
+
+var vfioModules = []string{"vfio-pci", "vfio_iommu_type1", "e1000"}
+
+// TestGuest runs the guest's tests on every QEMU that is set up: an edu device in a
+// group of its own, one whose group has a network card with a driver, and
+// devices of other shapes.
+func TestGuest(t *testing.T) {
+	for _, q := range vm.Require(t).QEMUs {
+		t.Run(q.Version, func(t *testing.T) {
+			vm.Run(t, vm.Config{
+				Package: "gommu/qemu-tests/guest",
+				Machine: vm.Machine{
+					QEMU:    q,
+					Args:    []string{"-test.skip=^TestVFIONoIOMMU$"}, // TestGuestWithoutIOMMU runs it
+					Modules: vfioModules,
+					Devices: []string{
+						"edu,addr=0x3,dma_mask=0xffffffffffffffff",
+						"pcie-root-port,id=rp,addr=0x4",
+						"e1000,addr=0x5,romfile=",
+						"pcie-pci-bridge,id=pb,addr=0x6",
+						"edu,bus=pb,addr=0x1",
+						"e1000,bus=pb,addr=0x2,romfile=",
+					},
+				},
+			})
+		})
+	}
+}
+
+// TestGuestWithoutIOMMU: what VFIO says where no IOMMU is on.
+func TestGuestWithoutIOMMU(t *testing.T) {
+	vm.Run(t, vm.Config{
+		Package: "gommu/qemu-tests/guest",
+		Tests:   "^TestVFIONoIOMMU$",
+		Machine: vm.Machine{IOMMU: "off", Modules: vfioModules, Devices: []string{"edu,addr=0x3"}},
+	})
+}
