@@ -132,7 +132,7 @@ func (s *qtestStage) close(r *report) error {
 	}
 	if s.pool != nil {
 		r.Pool = reportPool("table frames", s.pool.Stats())
-		errs = append(errs, s.pool.Close(context.Background()))
+		errs = append(errs, closePool(s.pool))
 	}
 	if s.frames != nil && s.frames.Outstanding() > 0 {
 		errs = append(errs, fmt.Errorf("%w: %d table frames", errLeaked, s.frames.Outstanding()))

@@ -124,7 +124,7 @@ func (s *vfioStage) close(r *report) error {
 	}
 	if s.pool != nil {
 		r.Pool = reportPool("pages mapped ahead of time", s.pool.Stats())
-		errs = append(errs, s.pool.Close(context.Background()))
+		errs = append(errs, closePool(s.pool))
 	}
 	if s.pages != nil {
 		errs = append(errs, s.pages.close())

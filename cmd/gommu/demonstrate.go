@@ -6,7 +6,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"time"
 
+	"gommu/respool"
 	"gommu/vfio/edu"
 )
 
@@ -46,6 +48,14 @@ const (
 	demoCopies = 8               // pages copied by the device
 	demoBytes  = edu.MaxTransfer // of each page: as much as the device's buffer takes
 )
+
+// closePool closes a stage's pool. Everything is back by then; what is not does
+// not come any more.
+func closePool[T any](p *respool.Pool[T]) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	return p.Close(ctx)
+}
 
 // A demonstration is one run over a stage. What it sees goes into the report;
 // an error says what did not hold.

@@ -25,12 +25,13 @@ const (
 )
 
 // Attach gives the device with the given requester id the table t: its DMA is
-// translated through it once translation is enabled. Devices may share a table and a domain id, but
-// a domain id stands for one table at a time: the unit's caches are tagged with it. Domain id
-// 0 is refused. A device that is attached must be detached first.
+// translated through it once translation is enabled. Devices may share a table
+// and a domain id, but a domain id stands for one table at a time: the unit's
+// caches are tagged with it. Domain id 0 is refused. A device that is attached
+// must be detached first.
 //
-// The frame for a bus's context table is taken from the pool when the bus's first device
-// is attached; without one nothing is changed.
+// The frame for a bus's context table is taken from the pool when the bus's
+// first device is attached; without one nothing is changed.
 func (u *Unit) Attach(source, domainID uint16, t Table) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -132,9 +133,10 @@ func (u *Unit) unpublished(source, domainID uint16) error {
 	return u.inv.iotlb(ctx, byDomain, domainID, 0, 0)
 }
 
-// Detach takes the device's table away. When it returns without an error, nothing of it is
-// cached and the device reaches nothing. After an error the device is detached too, but the unit
-// may still use what it had cached: the table must not be reused.
+// Detach takes the device's table away. When it returns without an error,
+// nothing of it is cached and the device reaches nothing. After an error the
+// device is detached too, but the unit may still use what it had cached: the
+// table must not be reused.
 func (u *Unit) Detach(source uint16) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -12,11 +12,12 @@
 // registers, the page tables attached to it, or the pool.
 //
 // Every method that waits for the unit waits at most Options.Timeout for each
-// step and then fails with ErrTimeout; a unit that reads as all ones has gone and
-// gives ErrGone at once. Waiting polls, first spinning, later sleeping
+// step and then fails with ErrTimeout; a unit that reads as all ones has gone
+// and gives ErrGone at once. Waiting polls, first spinning, later sleeping
 // microseconds. No method belongs on a path that must not sleep.
 //
-// All methods are safe to call at once from several goroutines; they take turns.
+// All methods are safe to call at once from several goroutines; they take
+// turns.
 //
 // While translation is off (before Enable, after Disable) the unit lets every
 // DMA through untranslated. Stop the devices first.

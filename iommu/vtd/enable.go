@@ -7,12 +7,14 @@ import (
 )
 
 // Enable switches translation on. From then on a device reaches what its
-// attached table maps, and one without an attached table reaches nothing. The order is that of
-// sections 6.5.2 and 11.4.4.1: old faults cleared, queue on, root table
-// pointer set, everything cached dropped, translation on. An error leaves the unit as it was, off,
-// as far as the unit obeys. Enabling twice is harmless.
+// attached table maps, and one without an attached table reaches nothing. The
+// order is that of sections 6.5.2 and 11.4.4.1: old faults cleared, queue on,
+// root table pointer set, everything cached dropped, translation on. An error
+// leaves the unit as it was, off, as far as the unit obeys. Enabling twice is
+// harmless.
 //
-// What firmware protected from DMA until now (protected memory regions) is released.
+// What firmware protected from DMA until now (protected memory regions) is
+// released.
 func (u *Unit) Enable(ctx context.Context) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()

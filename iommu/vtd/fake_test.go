@@ -6,7 +6,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-	"unsafe"
 
 	"gommu/iommu/vtd"
 	"gommu/pagetable"
@@ -278,9 +277,7 @@ const poolFrames = 16
 func newBench(t testing.TB) *bench {
 	t.Helper()
 	const bus = 0x10_0000
-	raw := make([]byte, (poolFrames+1)*pagetable.FrameSize)
-	skip := -uintptr(unsafe.Pointer(&raw[0])) % pagetable.FrameSize
-	mem, err := pagetable.NewMemory(pagetable.Segment{Bus: bus, Mem: raw[skip:][:poolFrames*pagetable.FrameSize]})
+	mem, err := pagetable.NewMemory(pagetable.Segment{Bus: bus, Mem: pages(poolFrames)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,6 +295,11 @@ func newBench(t testing.TB) *bench {
 		defer cancel()
 		if err := b.frames.Close(ctx); err != nil {
 			t.Error(err)
+		}
+		for i := range uint64(poolFrames) {
+			if e := mem.Entries(pagetable.Frame{Bus: bus + i*pagetable.FrameSize}); *e != [512]uint64{} {
+				t.Errorf("frame %d came back with something in it", i)
+			}
 		}
 		if n := b.source.Outstanding(); n != 0 {
 			t.Errorf("%d frames did not come back", n)

@@ -29,7 +29,8 @@ func (f Fault) String() string {
 	return fmt.Sprintf("%s of iova %#x by %s%s: %v (%#02x)", what, f.IOVA, requester(f.Source), pasid, f.Reason, uint8(f.Reason))
 }
 
-// Fields of the high half of a fault recording register (FRCD_REG, section 11.4.7.5).
+// Fields of the high half of a fault recording register (FRCD_REG, section
+// 11.4.7.5).
 const (
 	recordFault        = 1 << 63 // F
 	recordRead         = 1 << 62 // T1: not a write

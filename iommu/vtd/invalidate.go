@@ -20,15 +20,16 @@ const (
 type invalidator interface {
 	// context drops context entries.
 	context(ctx context.Context, g granularity, domainID, source uint16) error
-	// iotlb drops translations. Pages are 2^mask from iova on, which is aligned to that.
-	// Translations of all levels go, not only leaves.
+	// iotlb drops translations. Pages are 2^mask from iova on, which is aligned
+	// to that. Translations of all levels go, not only leaves.
 	iotlb(ctx context.Context, g granularity, domainID uint16, iova uint64, mask int) error
 }
 
-// Invalidate drops what the unit has cached of a domain's IOVAs in [iova, iova+size). When it
-// returns without an error, no access through these entries is under way any more, and what
-// they led to may be reused. It may drop more: it covers the range by one aligned
-// power of two of pages, or by the whole domain where the unit cannot do less.
+// Invalidate drops what the unit has cached of a domain's IOVAs in [iova,
+// iova+size). When it returns without an error, no access through these entries
+// is under way any more, and what they led to may be reused. It may drop more:
+// it covers the range by one aligned power of two of pages, or by the whole
+// domain where the unit cannot do less.
 func (u *Unit) Invalidate(domainID uint16, iova, size uint64) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -84,9 +85,10 @@ func (u *Unit) InvalidateAll() error {
 	return nil
 }
 
-// Publish lets the unit see entries of a domain's table in [iova, iova+size) that were
-// not present and now are. Most units need nothing; one in caching mode must drop
-// that they were not, one with write buffers must flush these (sections 6.1 and 6.8).
+// Publish lets the unit see entries of a domain's table in [iova, iova+size)
+// that were not present and now are. Most units need nothing; one in caching
+// mode must drop that they were not, one with write buffers must flush these
+// (sections 6.1 and 6.8).
 func (u *Unit) Publish(domainID uint16, iova, size uint64) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -61,8 +61,8 @@ func (q *queue) iotlb(ctx context.Context, g granularity, domainID uint16, iova 
 	return nil
 }
 
-// enable gives the unit the empty queue and switches it on. The tail must be 0 before
-// (11.4.9.2); the head becomes 0. A queue that could not be switched off
+// enable gives the unit the empty queue and switches it on. The tail must be 0
+// before (11.4.9.2); the head becomes 0. A queue that could not be switched off
 // before is first.
 func (q *queue) enable(ctx context.Context) error {
 	if err := q.disable(ctx); err != nil {

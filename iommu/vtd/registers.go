@@ -14,8 +14,8 @@ type Registers interface {
 }
 
 // Offsets of registers (section 11.4). FECTL, FEDATA, FEADDR and their twins
-// for invalidation events (IECTL and up, page requests) are 4 bytes each: a wider access to them
-// is not allowed, and ends some versions of QEMU.
+// for invalidation events (IECTL and up, page requests) are 4 bytes each: a
+// wider access to them is not allowed, and ends some versions of QEMU.
 const (
 	regVER    = 0x00
 	regCAP    = 0x08

@@ -49,9 +49,10 @@ type Unit struct {
 	inv      invalidator
 }
 
-// Open reads what the unit can do, refuses one that is in use, and takes the frames for
-// the root table and the invalidation queue from the pool. It changes nothing in
-// the unit: translation stays off until Enable. mem is where the pool's frames lie.
+// Open reads what the unit can do, refuses one that is in use, and takes the
+// frames for the root table and the invalidation queue from the pool. It
+// changes nothing in the unit: translation stays off until Enable. mem is where
+// the pool's frames lie.
 func Open(regs Registers, mem *pagetable.Memory, frames *respool.Pool[pagetable.Frame], opts Options) (*Unit, error) {
 	if opts.Timeout <= 0 {
 		opts.Timeout = time.Second
@@ -160,10 +161,10 @@ func (u *Unit) Enabled() bool {
 // Queued says whether the invalidation queue is used.
 func (u *Unit) Queued() bool { return u.queue != nil }
 
-// Close switches translation off and gives all frames back. If the unit does not confirm
-// that it is off, it may still be reading them: then Close keeps them, says so
-// by an error, and may be called again. A unit that is gone reads nothing. After
-// success, calling it again is harmless.
+// Close switches translation off and gives all frames back. If the unit does
+// not confirm that it is off, it may still be reading them: then Close keeps
+// them, says so by an error, and may be called again. A unit that is gone reads
+// nothing. After success, calling it again is harmless.
 func (u *Unit) Close() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -297,7 +297,8 @@ func TestGone(t *testing.T) {
 				t.Logf("%d accesses", b.accesses)
 				return
 			}
-			// The last accesses may be writes, whose loss nobody sees, and Close forgives.
+			// The last accesses may be writes, whose loss nobody sees, and
+			// Close forgives.
 			if err != nil && !errors.Is(err, vtd.ErrGone) {
 				t.Errorf("gone at access %d: %v", n, err)
 			}

@@ -46,7 +46,8 @@ func TestBlocked(t *testing.T) {
 		tbl := r.attached(firstEdu, 1)
 		r.mapRange(tbl, 0x1000, frame(1), page, both)
 
-		// The IOVA is the address of a page in RAM: untranslated DMA would reach it.
+		// The IOVA is the address of a page in RAM: untranslated DMA would
+		// reach it.
 		iova := frame(7)
 		if r.reaches(0, iova, iova) {
 			t.Error("the device wrote where nothing is mapped")
@@ -480,7 +481,7 @@ func TestWholeBuffer(t *testing.T) {
 }
 
 func TestNoFunction(t *testing.T) {
-	m := start(t, qtest.Config{QEMU: qemus(t)[0], Devices: []string{eduDevice}})
+	m := start(t, qtest.Config{QEMU: qemus(t)[0].Path, Devices: []string{eduDevice}})
 	for _, a := range []pci.Address{{Device: 5}, {Device: 40}, {Domain: 1, Device: 3}, {Bus: 9}} {
 		_, err := m.PCI(a)
 		if !errors.Is(err, pci.ErrNotFound) {

@@ -58,9 +58,9 @@ func (h held) check(t testing.TB) {
 	}
 }
 
-// tour brings a machine up, moves bytes, shows a blocked access, and takes everything
-// down, whatever fails in between. body is how many requests were made when only taking
-// down was left.
+// tour brings a machine up, moves bytes, shows a blocked access, and takes
+// everything down, whatever fails in between. body is how many requests were
+// made when only taking down was left.
 func tour(t testing.TB, md mode, started func(*qtest.Machine)) (body int, err error) {
 	r := &rig{t: t}
 	err = r.tour(md, started)

@@ -4,24 +4,18 @@ package qtest_test
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"gommu/pci"
+	"gommu/qemu-tests/provision"
 	"gommu/qemu-tests/qtest"
 )
 
-// qemus are the QEMU executables to test with. A list in GOMMU_QEMU is
-// separated as PATH is.
-func qemus(t testing.TB) []string {
+// qemus are the QEMUs to test with.
+func qemus(t testing.TB) []provision.QEMU {
 	t.Helper()
-	list := filepath.SplitList(os.Getenv("GOMMU_QEMU"))
-	if len(list) == 0 {
-		t.Skip("no QEMU: let GOMMU_QEMU name one or more qemu-system-x86_64 (7.2 or newer), separated by ':'; \"gommu setup\" gets them")
-	}
-	return list
+	return provision.Require(t, "qtest", provision.Options{NoKernel: true}).QEMUs
 }
 
 func start(t testing.TB, cfg qtest.Config) *qtest.Machine {
@@ -44,9 +38,9 @@ var eduAddress = pci.Address{Device: 3}
 
 func TestStart(t *testing.T) {
 	for _, qemu := range qemus(t) {
-		t.Run(filepath.Base(qemu), func(t *testing.T) {
+		t.Run(qemu.Version, func(t *testing.T) {
 			begin := time.Now()
-			m := start(t, qtest.Config{QEMU: qemu, Devices: []string{eduDevice}})
+			m := start(t, qtest.Config{QEMU: qemu.Path, Devices: []string{eduDevice}})
 			t.Logf("started in %v", time.Since(begin))
 			if got := m.IOMMU().Read32(0); got != 0x10 {
 				t.Errorf("VER = %#x, want 0x10", got)

@@ -8,16 +8,15 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
-	"unsafe"
 
 	"gommu/iommu/vtd"
 	"gommu/pagetable"
 	"gommu/pci"
+	"gommu/qemu-tests/provision"
 	"gommu/qemu-tests/qtest"
 	"gommu/respool"
 	"gommu/vfio/edu"
@@ -33,7 +32,7 @@ const (
 
 // A mode is one combination that every case runs in.
 type mode struct {
-	qemu   string
+	qemu   provision.QEMU
 	width  int
 	inv    vtd.InvalidationMode
 	iommu  string // extra properties
@@ -44,7 +43,7 @@ type mode struct {
 var invalidations = map[vtd.InvalidationMode]string{vtd.InvalidateByQueue: "queue", vtd.InvalidateByRegisters: "registers"}
 
 func (m mode) String() string {
-	return fmt.Sprintf("%s/%d/%s", filepath.Base(m.qemu), m.width, invalidations[m.inv])
+	return fmt.Sprintf("%s/%d/%s", m.qemu.Version, m.width, invalidations[m.inv])
 }
 
 // everyMode runs a case in all of them.
@@ -92,7 +91,7 @@ func newRig(t testing.TB, md mode) *rig {
 // setUp makes the rig. What it made until an error is for close. started is
 // told of the machine.
 func (r *rig) setUp(ctx context.Context, md mode, started func(*qtest.Machine)) (err error) {
-	cfg := qtest.Config{QEMU: md.qemu, AddressWidth: md.width, IOMMU: md.iommu, Devices: []string{eduDevice}, BeforeRequest: md.hook}
+	cfg := qtest.Config{QEMU: md.qemu.Path, AddressWidth: md.width, IOMMU: md.iommu, Devices: []string{eduDevice}, BeforeRequest: md.hook}
 	if md.second {
 		cfg.Devices = append(cfg.Devices, "edu,addr=0x4,dma_mask=0xffffffffffffffff")
 	}
@@ -288,11 +287,6 @@ func writeFault(reason vtd.Reason, source uint16, iova uint64) vtd.Fault {
 
 func readFault(reason vtd.Reason, source uint16, iova uint64) vtd.Fault {
 	return vtd.Fault{Reason: reason, Source: source, IOVA: iova}
-}
-
-// word is a 4-byte word of RAM that hardware writes.
-func (r *rig) word(phys uint64) *uint32 {
-	return (*uint32)(unsafe.Pointer(&r.m.RAM()[phys]))
 }
 
 // msi is a device's MSI aimed at a mapped word of RAM, which then is the

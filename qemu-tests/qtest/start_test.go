@@ -96,9 +96,9 @@ func TestStartCancelled(t *testing.T) {
 func TestBadOption(t *testing.T) {
 	for _, qemu := range qemus(t) {
 		for _, cfg := range []qtest.Config{
-			{QEMU: qemu, Devices: []string{"no-such-device"}},
-			{QEMU: qemu, Devices: []string{"edu,nonsense=1"}},
-			{QEMU: qemu, IOMMU: "nonsense=on"},
+			{QEMU: qemu.Path, Devices: []string{"no-such-device"}},
+			{QEMU: qemu.Path, Devices: []string{"edu,nonsense=1"}},
+			{QEMU: qemu.Path, IOMMU: "nonsense=on"},
 		} {
 			_, err := qtest.Start(t.Context(), cfg)
 			if !errors.Is(err, qtest.ErrExited) || !strings.Contains(fmt.Sprint(err), "no") || !strings.Contains(fmt.Sprint(err), "Config.Devices") {
@@ -211,7 +211,8 @@ func TestDiesWithParent(t *testing.T) {
 	eventually(t, "the machine ends", func() bool { return gone(string(pid)) })
 }
 
-// gone says whether a process has ended (it may be waiting for init to take notice).
+// gone says whether a process has ended (it may be waiting for init to take
+// notice).
 func gone(pid string) bool {
 	stat, err := os.ReadFile("/proc/" + strings.TrimSpace(pid) + "/stat")
 	if err != nil {

@@ -18,7 +18,8 @@ const (
 	// BufferSize is the size of the device's buffer in bytes.
 	BufferSize = 4096
 	// MaxTransfer is the most that one transfer moves. Offset and length
-	// together are at most this: QEMU 7.2 ends when a transfer reaches the buffer's last byte.
+	// together are at most this: QEMU 7.2 ends when a transfer reaches the
+	// buffer's last byte.
 	MaxTransfer = BufferSize - 1
 	// DefaultDMAMask is the mask of a device that was started without
 	// dma_mask: 28 bits.
@@ -54,9 +55,9 @@ const (
 
 // An Interrupt delivers the device's interrupt (MSI or the pin).
 type Interrupt interface {
-	// Wait returns nil when an interrupt has arrived since the last Wait, or ctx.Err(). Before it
-	// is called again the device's cause has been acknowledged, so a pin may be
-	// unmasked when it begins.
+	// Wait returns nil when an interrupt has arrived since the last Wait, or
+	// ctx.Err(). Before it is called again the device's cause has been
+	// acknowledged, so a pin may be unmasked when it begins.
 	Wait(ctx context.Context) error
 }
 
@@ -195,5 +196,9 @@ func (d *Device) factorial(ctx context.Context, n uint32) (uint32, error) {
 	if err != nil {
 		return 0, err
 	}
-	return d.regs.Read32(regFactorial), nil
+	v := d.regs.Read32(regFactorial)
+	if v == gone32 { // no factorial is
+		return 0, ErrGone
+	}
+	return v, nil
 }

@@ -18,8 +18,8 @@ var (
 	ErrMask = errors.New("iova is beyond the device's DMA mask")
 	// ErrBusy reports that a transfer is under way.
 	ErrBusy = errors.New("device is busy with a transfer")
-	// ErrNoInterrupt reports a transfer that was done without the interrupt that was
-	// asked for arriving.
+	// ErrNoInterrupt reports a transfer that was done without the interrupt
+	// that was asked for arriving.
 	ErrNoInterrupt = errors.New("transfer is done but no interrupt arrived")
 	// ErrClosed reports a device that was closed.
 	ErrClosed = errors.New("device is closed")

@@ -20,8 +20,8 @@ const (
 // The device does not tell whether its access was blocked; the IOMMU does.
 //
 // If ctx ends first the transfer goes on: others fail with ErrBusy until it is
-// over, and the memory must stay mapped until Idle or Close has returned without
-// an error.
+// over, and the memory must stay mapped until Idle or Close has returned
+// without an error.
 func (d *Device) ReadMemory(ctx context.Context, iova uint64, off, n int) error {
 	if err := d.transfer(ctx, 0, iova, off, n); err != nil {
 		return &OpError{Op: "read memory", IOVA: iova, Offset: off, Size: n, Err: err}
@@ -144,8 +144,9 @@ func (d *Device) ended(ctx context.Context) error {
 // the device is still there.
 const interruptSlice = 250 * time.Millisecond
 
-// interrupted waits for the interrupt of the running transfer. Interrupts of earlier
-// transfers, whose callers did not wait, are acknowledged and passed over.
+// interrupted waits for the interrupt of the running transfer. Interrupts of
+// earlier transfers, whose callers did not wait, are acknowledged and passed
+// over.
 func (d *Device) interrupted(ctx context.Context) error {
 	for late := false; ; {
 		err := d.waitSlice(ctx)
