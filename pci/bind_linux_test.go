@@ -40,10 +40,12 @@ func TestBindAndUndo(t *testing.T) {
 			tr.put(file, "(null)\n")
 			b.override = ""
 		}
-		for range 2 {
-			if err := b.Undo(); err != nil {
-				t.Errorf("undo: %v", err)
-			}
+		if err := b.Undo(); err != nil {
+			t.Errorf("undo: %v", err)
+		}
+		n := tr.n
+		if err := b.Undo(); err != nil || tr.n != n {
+			t.Errorf("second undo: %v, %d operations", err, tr.n-n)
 		}
 		if got := tr.driverOf(tt.addr.String()); got != former || tr.get(file) != "(null)" {
 			t.Errorf("after undo: driver %q, override %q; want %q, (null)", got, tr.get(file), former)

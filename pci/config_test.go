@@ -8,21 +8,20 @@ import (
 
 var errInjected = errors.New("injected")
 
-// memConfig is configuration space in memory. It counts accesses and fails the failAt-th (from 1), and every
-// one from there on if failOn is set.
+// memConfig is configuration space in memory. It counts accesses and fails the failAt-th (from 1).
 type memConfig struct {
 	b      []byte
 	onSet  func(off, width int, v uint32) (uint32, bool) // may change what is stored, or forbid it
 	n      int
 	failAt int
-	failOn bool
+	late   bool // what fails happens all the same
 }
 
 func (c *memConfig) Size() int { return len(c.b) }
 
 func (c *memConfig) fail() bool {
 	c.n++
-	return c.failAt > 0 && (c.n == c.failAt || c.failOn && c.n > c.failAt)
+	return c.n == c.failAt
 }
 
 func (c *memConfig) Read(off, width int) (uint32, error) {
@@ -38,7 +37,8 @@ func (c *memConfig) Read(off, width int) (uint32, error) {
 }
 
 func (c *memConfig) Write(off, width int, v uint32) error {
-	if c.fail() {
+	failed := c.fail()
+	if failed && !c.late {
 		return errInjected
 	}
 	if err := CheckAccess(len(c.b), off, width); err != nil {
@@ -51,6 +51,9 @@ func (c *memConfig) Write(off, width int, v uint32) error {
 		}
 	}
 	c.put(off, width, v)
+	if failed {
+		return errInjected
+	}
 	return nil
 }
 

@@ -49,11 +49,11 @@ func TestScanErrors(t *testing.T) {
 	if _, err := whole.sysfs().Scan(); err != nil {
 		t.Fatal(err)
 	}
-	for n := 1; n <= whole.n; n++ {
-		tr := newTree(t)
-		tr.failAt = n
-		if got, err := tr.sysfs().Scan(); !errors.Is(err, syscall.EIO) || got != nil {
-			t.Fatalf("operation %d of %d failed: %v, %v", n, whole.n, got, err)
+	total := whole.n
+	for n := 1; n <= total; n++ {
+		whole.n, whole.failAt = 0, n
+		if got, err := whole.sysfs().Scan(); !errors.Is(err, syscall.EIO) || got != nil {
+			t.Fatalf("operation %d of %d failed: %v, %v", n, total, got, err)
 		}
 	}
 	if _, err := (Sysfs{Root: t.TempDir()}).Scan(); err == nil || !strings.Contains(err.Error(), "mount -t sysfs") {
@@ -276,6 +276,32 @@ func TestFunctionWithoutRights(t *testing.T) {
 		if !errors.Is(err, ErrPermission) || !strings.Contains(err.Error(), "run as root") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// configReadOnly lets nobody write configuration space.
+type configReadOnly struct{ *tree }
+
+func (r configReadOnly) open(name string, flag int) (*os.File, error) {
+	if flag != os.O_RDONLY && filepath.Base(name) == "config" {
+		return nil, &os.PathError{Op: "open", Path: name, Err: syscall.EACCES}
+	}
+	return r.tree.open(name, flag)
+}
+
+// TestBARWithoutDecoding opens a BAR that the function does not answer on and that cannot be turned on.
+func TestBARWithoutDecoding(t *testing.T) {
+	tr := newTree(t)
+	c := newConfig(256)
+	c.put(regCommand, 2, 0)
+	tr.put("devices/0000:00:03.0/config", string(c.b))
+	f, err := (Sysfs{Root: tr.root, files: configReadOnly{tr}}).Open(edu)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.BAR(0); !errors.Is(err, ErrPermission) || tr.maps != 0 {
+		t.Errorf("%v, %d mappings left", err, tr.maps)
 	}
 }
 

@@ -95,8 +95,12 @@ func (tr *tree) function(addr string, vendor, device, class int, driver string, 
 		"0x00000000fd000010 0x00000000fd00002f 0x0000000000142200\n"+
 		"0x0000000000000000 0x0000000000000000 0x0000000000000000\n"+
 		"0x0000000000000000 0x000000000000ffff 0x0000000000040200\n")
-	tr.put(dir+"/resource0", string(make([]byte, 1<<20)))
-	tr.put(dir+"/resource3", string(make([]byte, 4096)))
+	for name, size := range map[string]int64{"/resource0": 1 << 20, "/resource3": 4096} {
+		tr.put(dir+name, "")
+		if err := os.Truncate(filepath.Join(tr.root, dir+name), size); err != nil {
+			tr.t.Fatal(err)
+		}
+	}
 	tr.link(dir, "bus/pci/devices/"+addr)
 	if driver != "" {
 		tr.link("bus/pci/drivers/"+driver, dir+"/driver")

@@ -306,7 +306,10 @@ func TestFailures(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(irqs[1].Trigger(), irqs[1].Wait(t.Context())); err != nil {
+		if err := irqs[1].Trigger(); err != nil {
+			return err
+		}
+		if err := irqs[1].Wait(t.Context()); err != nil {
 			return err
 		}
 		if err := d.DisableIRQ(MSI); err != nil {

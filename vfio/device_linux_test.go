@@ -270,7 +270,7 @@ func TestInterruptContext(t *testing.T) {
 	done := make(chan error)
 	go func() { done <- i.Wait(t.Context()) }()
 	wg.Wait()
-	if err := errors.Join(i.Trigger(), <-done); err != nil {
-		t.Error(err)
+	if err := errors.Join(i.Trigger(), <-done); err != nil || i.Count() != 2 {
+		t.Errorf("%v; the interrupt fired %d times, want 2: one at first, one at last", err, i.Count())
 	}
 }
