@@ -15,6 +15,10 @@ import (
 // behind the driver's back. A plain store in a function that is never inlined is one MOV, once per
 // call and in program order, and amd64 lets no later store pass it. Other architectures need the order
 // that their atomic store (STLR on arm64) gives and have no read in it.
+//
+// The race detector knows only atomics: for it a plain store beside the loads would be a race, and what
+// the store publishes unordered. Under it stores are atomic too.
+const plainStores = runtime.GOARCH == "amd64" && !raceEnabled
 
 func load32(mem []byte, off uint64) uint32 {
 	return atomic.LoadUint32((*uint32)(at(mem, off, 4)))
@@ -26,7 +30,7 @@ func load64(mem []byte, off uint64) uint64 {
 
 func store32(mem []byte, off uint64, v uint32) {
 	p := (*uint32)(at(mem, off, 4))
-	if runtime.GOARCH == "amd64" {
+	if plainStores {
 		plainStore32(p, v)
 		return
 	}
@@ -35,7 +39,7 @@ func store32(mem []byte, off uint64, v uint32) {
 
 func store64(mem []byte, off uint64, v uint64) {
 	p := (*uint64)(at(mem, off, 8))
-	if runtime.GOARCH == "amd64" {
+	if plainStores {
 		plainStore64(p, v)
 		return
 	}

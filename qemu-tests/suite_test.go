@@ -11,8 +11,8 @@ import (
 var vfioModules = []string{"vfio-pci", "vfio_iommu_type1", "e1000"}
 
 // TestGuest runs the guest's tests on every QEMU that is set up: an edu device in a
-// group of its own, one whose group has a network card with a driver, and
-// devices of other shapes.
+// group of its own, one whose group has a network card with a driver, a disk
+// controller with MSI-X and a function level reset, and a card with a small BAR.
 func TestGuest(t *testing.T) {
 	for _, q := range vm.Require(t).QEMUs {
 		t.Run(q.Version, func(t *testing.T) {
@@ -29,7 +29,10 @@ func TestGuest(t *testing.T) {
 						"pcie-pci-bridge,id=pb,addr=0x6",
 						"edu,bus=pb,addr=0x1",
 						"e1000,bus=pb,addr=0x2,romfile=",
+						"nvme,drive=null,serial=gommu,addr=0x7",
+						"rtl8139,mac=02:11:22:33:44:55,addr=0x8,romfile=",
 					},
+					QEMUArgs: []string{"-blockdev", "null-co,node-name=null,size=1048576"},
 				},
 			})
 		})

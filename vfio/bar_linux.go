@@ -9,9 +9,9 @@ import (
 	"gommu/pci"
 )
 
-// A bar is an open BAR. Where the kernel lets its pages be mapped an access is one load or store; elsewhere (around
-// an MSI-X table, or in a BAR smaller than a page) it is one system call, and the kernel may make two
-// transactions of a 64-bit access.
+// A bar is an open BAR. Where the kernel lets its pages be mapped an access is one load or store; elsewhere (what a
+// VFIO driver holds back, the MSI-X table's page before Linux 4.16, a BAR that shares its page with others) it is one
+// system call, and the kernel may make two transactions of a 64-bit access.
 type bar struct {
 	d     *Device
 	size  uint64

@@ -42,7 +42,9 @@ type Container struct {
 	opts Options
 	sys  system
 
-	mu       sync.RWMutex // held for reading by what uses fd
+	closing sync.Mutex // held by Close, so that a second one returns when all is closed
+
+	mu       sync.RWMutex // after closing; held for reading by what uses fd
 	fd       int
 	closed   bool
 	groups   []*Group
@@ -186,11 +188,14 @@ func (c *Container) ready() error {
 // Close stops and closes the devices of the container's groups, closes the groups and then the container. The kernel
 // drops all mappings with it. Twice is harmless.
 func (c *Container) Close() error {
+	c.closing.Lock()
+	defer c.closing.Unlock()
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
 		return nil
 	}
+	c.closed = true // from here on no group is attached, and nobody else uses fd
 	groups := slices.Clone(c.groups)
 	c.mu.Unlock()
 
@@ -198,12 +203,6 @@ func (c *Container) Close() error {
 	for _, g := range slices.Backward(groups) {
 		errs = append(errs, g.Close())
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return errors.Join(errs...)
-	}
-	c.closed = true
 	if err := c.sys.close(c.fd); err != nil {
 		errs = append(errs, &OpError{Op: "close container", Err: err})
 	}

@@ -68,7 +68,7 @@ func TestOpenGroupErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = OpenGroup(3, opts)
-	expect(t, "in use", err, ErrInUse, "another process", "/dev/vfio/3")
+	expect(t, "in use", err, ErrInUse, "the process that has it", "fuser /dev/vfio/3", "Group.Device")
 	if !errors.Is(err, unix.EBUSY) {
 		t.Errorf("the errno is lost: %v", err)
 	}
@@ -238,6 +238,69 @@ func TestTwoGroups(t *testing.T) {
 	if k.locked != 0 {
 		t.Errorf("%d bytes still locked", k.locked)
 	}
+}
+
+// TestAttachConflict: the kernel refuses a second group whose IOMMU cannot take the container's mappings.
+func TestAttachConflict(t *testing.T) {
+	k, c, _ := attached(t)
+	g4, err := OpenGroup(4, c.opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.failAt, k.fail = k.n+2, unix.EINVAL // the status, then SET_CONTAINER
+	err = c.Attach(g4)
+	k.failAt = 0
+	expect(t, "conflict", err, unix.EINVAL, "container of its own")
+	if errors.Is(err, ErrAttached) {
+		t.Errorf("%v: the group is not attached", err)
+	}
+	if err := g4.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A closingKernel does something when the first file is closed.
+type closingKernel struct {
+	*fakeKernel
+	meanwhile func()
+}
+
+func (k *closingKernel) close(fd int) error {
+	if f := k.meanwhile; f != nil {
+		k.meanwhile = nil
+		f()
+	}
+	return k.fakeKernel.close(fd)
+}
+
+// TestCloseMeanwhile: what comes while an owner closes what it owns is refused, not left behind. The fake kernel objects
+// to a container that is closed before its groups and a group that is closed before its devices.
+func TestCloseMeanwhile(t *testing.T) {
+	fake, opts := setUp(t)
+	fake.groups[3].devices[sibling.String()] = newFakeDevice(fake.groups[3])
+	k := &closingKernel{fakeKernel: fake}
+	opts.sys = k
+	d, err := Open(edu, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, g := d.Container(), d.Group()
+	g4, err := OpenGroup(4, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.meanwhile = func() {
+		expect(t, "attaching a group", c.Attach(g4), ErrClosed)
+		_, err := g.Device(sibling)
+		expect(t, "opening a device", err, ErrClosed)
+	}
+	if err := errors.Join(c.Close(), g4.Close()); err != nil {
+		t.Error(err)
+	}
+	if k.meanwhile != nil {
+		t.Error("nothing was closed")
+	}
+	fake.checkEmpty()
 }
 
 func TestDeviceErrors(t *testing.T) {

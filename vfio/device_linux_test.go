@@ -3,6 +3,7 @@ package vfio
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -205,7 +206,7 @@ func TestInterrupts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 3 { // each must be let through again
+	for range 3 { // each is let through again by hand
 		if err := errors.Join(x[0].Trigger(), x[0].Wait(ctx), x[0].Trigger(), x[0].Unmask()); err != nil {
 			t.Fatal(err)
 		}
@@ -217,6 +218,46 @@ func TestInterrupts(t *testing.T) {
 		t.Error(err)
 	}
 	expect(t, "an interrupt of before", irqs[0].Trigger(), ErrClosed)
+}
+
+// TestInterruptUnmask: an INTx fires again without Unmask when Wait is called again, and not before; one that the
+// caller masked stays masked.
+func TestInterruptUnmask(t *testing.T) {
+	k, d, f := opened(t)
+	irqs, err := d.EnableIRQ(INTx, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i, ended := irqs[0], func() context.Context {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		return ctx
+	}()
+	for n := range uint64(3) {
+		got := make(chan error)
+		go func() { got <- i.Wait(t.Context()) }()
+		for f.isMasked(k) { // until Wait has let it through
+			runtime.Gosched()
+		}
+		if err := errors.Join(i.Trigger(), <-got); err != nil || i.Count() != n+1 {
+			t.Fatalf("%v; fired %d times, want %d", err, i.Count(), n+1)
+		}
+		if err := i.Wait(ended); err != context.Canceled || !f.isMasked(k) {
+			t.Errorf("a Wait that does not wait: %v, masked %v", err, f.isMasked(k))
+		}
+	}
+	k.failAt, k.fail = k.n+1, unix.EIO
+	expect(t, "failing to unmask", i.Wait(t.Context()), unix.EIO)
+	k.failAt = 0
+	if err := i.Mask(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.Write(f.enabled[int(INTx)][0], w64(1)); err != nil { // one that came before the mask
+		t.Fatal(err)
+	}
+	if err := i.Wait(t.Context()); err != nil || !f.isMasked(k) {
+		t.Errorf("Wait: %v; it let an interrupt through that its user had masked: %v", err, !f.isMasked(k))
+	}
 }
 
 func TestInterruptErrors(t *testing.T) {

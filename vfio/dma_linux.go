@@ -59,21 +59,26 @@ func (c *Container) mapError(errno error, size uint64) (remedy string, err error
 	case errors.Is(errno, unix.ENOSPC):
 		return "map larger pieces, or modprobe vfio_iommu_type1 dma_entry_limit=N", fmt.Errorf("%w: %w", ErrEntryLimit, errno)
 	case errors.Is(errno, unix.ENOMEM):
-		return c.memlockRemedy(size), fmt.Errorf("%w: %w", ErrMemlock, errno)
+		return c.noMemory(errno, size)
 	case errors.Is(errno, unix.EFAULT):
 		return "it must be mapped, and writable if the device is to write it", fmt.Errorf("the memory cannot be pinned: %w", errno)
 	}
 	return "", errno
 }
 
-// memlockRemedy says how much memory may be locked and how much would have to be.
-func (c *Container) memlockRemedy(size uint64) string {
+// noMemory says how much memory may be locked and how much would have to be.
+func (c *Container) noMemory(errno error, size uint64) (remedy string, err error) {
 	raise := "raise it with ulimit -l, LimitMEMLOCK= or limits.conf"
-	limit, used, err := c.sys.memlock()
-	if err != nil {
-		return fmt.Sprintf("%d KiB more are needed: %s (the limit could not be read: %v)", size>>10, raise, err)
+	limit, used, lerr := c.sys.memlock()
+	switch {
+	case lerr != nil:
+		remedy = fmt.Sprintf("%d KiB more are needed: %s (the limit could not be read: %v)", size>>10, raise, lerr)
+	case limit == unix.RLIM_INFINITY:
+		return "", fmt.Errorf("the kernel is out of memory: %w", errno)
+	default:
+		remedy = fmt.Sprintf("%d KiB are locked of a limit of %d KiB, and %d KiB more are needed: %s", used>>10, limit>>10, size>>10, raise)
 	}
-	return fmt.Sprintf("%d KiB are locked of a limit of %d KiB, and %d KiB more are needed: %s", used>>10, limit>>10, size>>10, raise)
+	return remedy, fmt.Errorf("%w: %w", ErrMemlock, errno)
 }
 
 // UnmapDMA takes size bytes from iova on away from the devices. When it returns, the IOMMU has forgotten them. The

@@ -96,6 +96,13 @@ func TestMapErrors(t *testing.T) {
 	}
 	k.failAt, k.fail = k.n+2, unix.EACCES // the limit cannot be read either
 	expect(t, "locked memory, limit unknown", c.MapDMA(0x100000, mem, DMARead), ErrMemlock, "1200 KiB", "could not be read")
+	limit := k.lockLimit
+	k.lockLimit, k.failAt, k.fail = unix.RLIM_INFINITY, k.n+1, unix.ENOMEM
+	err = c.MapDMA(0x100000, page, DMARead)
+	k.lockLimit = limit
+	if expect(t, "no limit", err, unix.ENOMEM, "out of memory"); errors.Is(err, ErrMemlock) {
+		t.Errorf("%v, without a limit", err)
+	}
 	for i := range uint64(7) {
 		if err := c.MapDMA(0x100000+i<<12, page, DMARead); err != nil {
 			t.Fatal(err)

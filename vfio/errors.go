@@ -24,8 +24,8 @@ var (
 var (
 	// ErrNotViable reports a group with a member that a driver of the kernel holds.
 	ErrNotViable = errors.New("the IOMMU group is not viable")
-	// ErrInUse reports a group that another process has open.
-	ErrInUse = errors.New("the IOMMU group is in use by another process")
+	// ErrInUse reports a group that another process, or this one, has open.
+	ErrInUse = errors.New("the IOMMU group is in use already")
 	// ErrNotBound reports a function that no VFIO driver holds.
 	ErrNotBound = errors.New("no VFIO driver is bound to the function")
 	// ErrNotAttached reports a call that needs a group attached to a container first.

@@ -137,6 +137,12 @@ func (d *fakeDevice) signal(kind, i int) error {
 	return err
 }
 
+func (d *fakeDevice) isMasked(k *fakeKernel) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return d.masked[0]
+}
+
 // region finds what lies at an offset of a device's file.
 func (k *fakeKernel) region(fd int, offset int64, n int) (*fakeDevice, *fakeRegion, int, error) {
 	d, ok := k.files[fd].(*fakeDevice)

@@ -20,6 +20,8 @@ type Group struct {
 	sys  system
 	id   int
 
+	closing sync.Mutex // as the container's, and after it
+
 	mu        sync.Mutex // after Container.mu
 	fd        int
 	closed    bool
@@ -27,7 +29,7 @@ type Group struct {
 	devices   []*Device
 }
 
-// OpenGroup opens the group with that number. Only one process can have it open.
+// OpenGroup opens the group with that number. It can be open once, this process included.
 //
 // Errors: ErrNoIOMMU (no IOMMU is on, or the group is one that VFIO made up for a device without one),
 // pci.ErrNoGroup, ErrNotBound (no member is bound to vfio-pci), ErrInUse, ErrPermission.
@@ -40,7 +42,7 @@ func OpenGroup(id int, opts Options) (*Group, error) {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
 		return nil, g.missing(err)
 	case errors.Is(err, unix.EBUSY):
-		return nil, g.error("open", fmt.Errorf("%w: %w", ErrInUse, err), "end it, or use another device (fuser "+node+" names it)")
+		return nil, g.error("open", fmt.Errorf("%w: %w", ErrInUse, err), "a group can be open once: end the process that has it (fuser "+node+" names it), or open its other functions with Group.Device")
 	case errors.Is(err, fs.ErrPermission):
 		return nil, g.error("open", err, "run as root, or chown "+node+" to yourself")
 	case err != nil:
@@ -165,18 +167,21 @@ func (g *Group) attachError(err error) error {
 	case errors.Is(err, unix.EBUSY):
 		return g.error("attach", fmt.Errorf("%w: %w", ErrInUse, err), "")
 	case errors.Is(err, unix.EINVAL):
-		return g.error("attach", fmt.Errorf("%w: %w", ErrAttached, err), "")
+		return g.error("attach", err, "if the container has mappings, they may lie where this group's IOMMU cannot map: give the group a container of its own")
 	}
 	return g.error("attach", err, "")
 }
 
 // Close stops and closes the group's devices, then leaves the container and closes the group. Twice is harmless.
 func (g *Group) Close() error {
+	g.closing.Lock()
+	defer g.closing.Unlock()
 	g.mu.Lock()
 	if g.closed {
 		g.mu.Unlock()
 		return nil
 	}
+	g.closed = true // from here on no device is opened
 	devices := slices.Clone(g.devices)
 	g.mu.Unlock()
 
@@ -185,13 +190,11 @@ func (g *Group) Close() error {
 		errs = append(errs, d.close())
 	}
 	g.mu.Lock()
-	closed, c := g.closed, g.container
-	g.closed, g.container = true, nil
-	if !closed {
-		// The last file of the group takes it out of its container.
-		if err := g.sys.close(g.fd); err != nil {
-			errs = append(errs, g.error("close", err, ""))
-		}
+	c := g.container
+	g.container = nil
+	// The last file of the group takes it out of its container.
+	if err := g.sys.close(g.fd); err != nil {
+		errs = append(errs, g.error("close", err, ""))
 	}
 	g.mu.Unlock()
 	if c != nil {

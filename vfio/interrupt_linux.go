@@ -41,6 +41,7 @@ type Interrupt struct {
 	f     *os.File
 	count atomic.Uint64
 	turn  chan struct{} // holds a token while nobody waits
+	fired atomic.Bool   // Wait has reported it, and nobody has masked or unmasked it since
 }
 
 // IRQInfo asks how many interrupts of a kind the device has.
@@ -163,6 +164,9 @@ func (d *Device) disable(kind IRQKind) error {
 // Wait waits until the interrupt has fired at least once since the last Wait. It parks the goroutine, not a
 // thread. It returns ctx.Err() when ctx ends, and ErrClosed when the interrupt is disabled. Several
 // goroutines may wait; one of them gets each interrupt.
+//
+// The kernel masks an INTx when it fires. The next Wait lets it through again first, so acknowledge its cause in the
+// device before: one that is still raised fires at once. This makes one waiter the right number for an INTx.
 func (i *Interrupt) Wait(ctx context.Context) error {
 	select {
 	case <-i.turn:
@@ -172,6 +176,11 @@ func (i *Interrupt) Wait(ctx context.Context) error {
 	}
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if i.fired.Load() {
+		if err := i.Unmask(); err != nil {
+			return err
+		}
 	}
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -186,6 +195,7 @@ func (i *Interrupt) Wait(ctx context.Context) error {
 	}
 	if err == nil {
 		i.count.Add(binary.NativeEndian.Uint64(b[:]))
+		i.fired.Store(i.kind == INTx)
 		return nil
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -203,13 +213,15 @@ func (i *Interrupt) Count() uint64 { return i.count.Load() }
 // Index is the interrupt's number within its kind.
 func (i *Interrupt) Index() int { return int(i.index) }
 
-// Unmask lets an INTx through again: the kernel masks it each time it fires. Quiet the device first.
+// Unmask lets an INTx through again, after Mask or before the next Wait does it. MSI and MSI-X have no mask:
+// EINVAL or ENOTTY.
 func (i *Interrupt) Unmask() error { return i.act("unmask", irqActionUnmask) }
 
-// Mask holds an INTx back.
+// Mask holds an INTx back until Unmask; Wait does not let it through.
 func (i *Interrupt) Mask() error { return i.act("mask", irqActionMask) }
 
 // Trigger makes the kernel deliver the interrupt as if the device had raised it, to test the way from there to Wait.
+// Unlike the device's own it leaves an INTx unmasked.
 func (i *Interrupt) Trigger() error { return i.act("trigger", irqActionTrigger) }
 
 // act makes one action without data.
@@ -223,6 +235,9 @@ func (i *Interrupt) act(op string, action uint32) error {
 	}
 	if err != nil {
 		return d.error(op+" "+i.kind.String()+" of", err)
+	}
+	if action != irqActionTrigger {
+		i.fired.Store(false)
 	}
 	return nil
 }

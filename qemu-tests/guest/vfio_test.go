@@ -26,7 +26,8 @@ const (
 
 // vfioDevices is what these tests want; those that need more than the first device and module skip without it.
 const vfioDevices = `modules vfio-pci and vfio_iommu_type1; devices "edu,addr=0x3,dma_mask=0xffffffffffffffff"; for more of them module e1000 and devices ` +
-	`"pcie-root-port,id=rp,addr=0x4", "e1000,addr=0x5,romfile=", "pcie-pci-bridge,id=pb,addr=0x6", "edu,bus=pb,addr=0x1", "e1000,bus=pb,addr=0x2,romfile="`
+	`"pcie-root-port,id=rp,addr=0x4", "e1000,addr=0x5,romfile=", "pcie-pci-bridge,id=pb,addr=0x6", "edu,bus=pb,addr=0x1", "e1000,bus=pb,addr=0x2,romfile=", ` +
+	`"rtl8139,mac=02:11:22:33:44:55,addr=0x8,romfile=", "nvme,drive=null,serial=gommu,addr=0x7" with the QEMU arguments -blockdev null-co,node-name=null,size=1048576`
 
 // needIOMMU skips a test in a guest without IOMMU groups.
 func needIOMMU(t *testing.T) {
@@ -66,11 +67,33 @@ func findEdu(t *testing.T, alone bool) (pci.Info, pci.Group) {
 	return pci.Info{}, pci.Group{}
 }
 
+// findFunction is the first function that is so.
+func findFunction(t *testing.T, name string, is func(pci.Info) bool) pci.Info {
+	t.Helper()
+	needIOMMU(t)
+	all, err := pci.Scan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := slices.IndexFunc(all, is)
+	if n < 0 {
+		t.Skipf("no %s in this guest: boot it with %s", name, vfioDevices)
+	}
+	return all[n]
+}
+
 // bound is an edu device that is alone in its group and bound to vfio-pci until the test ends. After that, files and mappings
 // must be as before.
 func bound(t *testing.T) pci.Info {
 	t.Helper()
 	i, _ := findEdu(t, true)
+	bind(t, i)
+	return i
+}
+
+// bind binds a function that is alone in its group to vfio-pci until the test ends, with bound's checks.
+func bind(t *testing.T, i pci.Info) {
+	t.Helper()
 	fds, maps := openFiles(t), vfioMaps(t)
 	b, err := pci.Bind(i.Address, pci.VFIODriver)
 	if errors.Is(err, pci.ErrNoDriver) {
@@ -90,13 +113,17 @@ func bound(t *testing.T) pci.Info {
 			t.Errorf("after the test %d files are open, %d before; %d VFIO mappings, %d before", f, fds, m, maps)
 		}
 	})
-	return i
 }
 
-// opened is a device with a container of its own, closed before bound's checks.
+// opened is the edu device with a container of its own, closed before bound's checks.
 func opened(t *testing.T) *vfio.Device {
 	t.Helper()
-	d, err := vfio.Open(bound(t).Address, vfio.Options{})
+	return open(t, bound(t))
+}
+
+func open(t *testing.T, i pci.Info) *vfio.Device {
+	t.Helper()
+	d, err := vfio.Open(i.Address, vfio.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,45 +189,29 @@ func TestVFIOBind(t *testing.T) {
 
 // TestVFIOBindFormerDriver takes a network card from its driver and gives it back.
 func TestVFIOBindFormerDriver(t *testing.T) {
-	needIOMMU(t)
-	all, err := pci.Scan()
+	i := findFunction(t, "function with the driver e1000", func(i pci.Info) bool { return i.Driver == "e1000" })
+	b, err := pci.Bind(i.Address, pci.VFIODriver)
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := slices.IndexFunc(all, func(i pci.Info) bool { return i.Driver == "e1000" })
-	if n < 0 {
-		t.Skipf("no function with the driver e1000: boot this guest with %s", vfioDevices)
-	}
-	b, err := pci.Bind(all[n].Address, pci.VFIODriver)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if now, err := (pci.Sysfs{}).Info(all[n].Address); err != nil || now.Driver != pci.VFIODriver || b.Former() != "e1000" {
+	if now, err := (pci.Sysfs{}).Info(i.Address); err != nil || now.Driver != pci.VFIODriver || b.Former() != "e1000" {
 		t.Errorf("driver %q, former %q, %v", now.Driver, b.Former(), err)
 	}
 	if err := b.Undo(); err != nil {
 		t.Fatal(err)
 	}
-	if now, err := (pci.Sysfs{}).Info(all[n].Address); err != nil || now != all[n] {
-		t.Errorf("after undo %+v, %v; want %+v", now, err, all[n])
+	if now, err := (pci.Sysfs{}).Info(i.Address); err != nil || now != i {
+		t.Errorf("after undo %+v, %v; want %+v", now, err, i)
 	}
 }
 
 // TestVFIOBindRefused: vfio-pci does not take a bridge, which must have its driver back.
 func TestVFIOBindRefused(t *testing.T) {
-	needIOMMU(t)
-	all, err := pci.Scan()
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := slices.IndexFunc(all, func(i pci.Info) bool { return i.Driver == "pcieport" })
-	if n < 0 {
-		t.Skipf("no bridge with the driver pcieport: boot this guest with %s", vfioDevices)
-	}
-	_, err = pci.Bind(all[n].Address, pci.VFIODriver)
-	want(t, "binding a bridge", err, unix.EINVAL, all[n].Address.String(), "ordinary header")
-	override, rerr := os.ReadFile("/sys/bus/pci/devices/" + all[n].Address.String() + "/driver_override")
-	if now, err := (pci.Sysfs{}).Info(all[n].Address); err != nil || now != all[n] || rerr != nil || string(override) != "(null)\n" {
+	i := findFunction(t, "bridge with the driver pcieport", func(i pci.Info) bool { return i.Driver == "pcieport" })
+	_, err := pci.Bind(i.Address, pci.VFIODriver)
+	want(t, "binding a bridge", err, unix.EINVAL, i.Address.String(), "ordinary header")
+	override, rerr := os.ReadFile("/sys/bus/pci/devices/" + i.Address.String() + "/driver_override")
+	if now, err := (pci.Sysfs{}).Info(i.Address); err != nil || now != i || rerr != nil || string(override) != "(null)\n" {
 		t.Errorf("afterwards %+v, %v, override %q, %v", now, err, override, rerr)
 	}
 }
