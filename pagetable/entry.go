@@ -9,17 +9,23 @@ import "math/bits"
 //
 //	bit  0      R, reads allowed
 //	bit  1      W, writes allowed
-//	bit  7      PS: at levels 1 and 2 the entry is a leaf (a superpage); ignored at level 0
+//	bit  7      PS: at levels 1 and 2 the entry is a leaf (a superpage); ignored at level 0,
+//	            reserved at level 3
 //	bit 11      SNP: reserved unless the unit has snoop control; 0 here
-//	bits 51:12  bus address of the leaf or of the next table; a superpage's low bits are 0
+//	bits 51:12  bus address of the leaf or of the next table; a superpage's low bits are 0,
+//	            and so are the ones at and above the platform's host address width
 //	bit 10, bits 60:52, bit 63  ignored
+//	bit 61, bit 62              ignored or reserved, by level and revision; 0 here
 //
 // R and W are ANDed over the levels, so only leaves restrict.
 //
 // In an entry that points to a table we keep the number of entries in use in
-// that table, less one, in the ignored bits 60:52. So the unmap that empties a
-// table sees it without a scan, in the word that it then clears; a table in
-// use never has a count of none.
+// that table, less one, in bits 60:52. So the unmap that empties a table sees it
+// without a scan, in the word that it then clears; a table in use never has a
+// count of none. That units ignore these bits at every level: Linux keeps software
+// bits of its own there (vtdss_pt_sw_bit in generic_pt/fmt/vtdss.h: 10, 52 to 60,
+// 63); earlier revisions let bit 61 be ignored too and reserve 62 (VirtualBox,
+// iommu-intel.h: IGN_61_52, RSVD_62; QEMU, VTD_SL_IGN_COM).
 const (
 	bitRead  = 1 << 0
 	bitWrite = 1 << 1

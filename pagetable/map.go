@@ -3,7 +3,10 @@ package pagetable
 // Map lets the device reach size bytes at bus through iova. All three are
 // multiples of 4096, the range lies within the table's address width, and
 // nothing in it is mapped yet: Map never overwrites (ErrOverlap, with the
-// lowest IOVA in the way). It uses the largest leaves that fit.
+// lowest IOVA in the way). It uses the largest leaves that fit. Map refuses bus
+// addresses beyond 52 bits (ErrBusRange), but does not know the platform's host
+// address width: the unit blocks DMA to an entry beyond that, as one with
+// reserved bits set.
 //
 // Map is all or nothing. It looks for overlaps and takes every frame that it
 // needs before it writes the first entry, so the unit sees nothing of a Map

@@ -87,6 +87,30 @@ func TestMapEnds(t *testing.T) {
 	}
 }
 
+// All of the space in one call, onto the last bus addresses: every table full.
+func TestMapWholeSpace(t *testing.T) {
+	for width, tables := range map[int]int{39: 1, 48: 1 + 512} {
+		r := newRig(t, tables)
+		tbl := r.table(t, Options{AddressWidth: width})
+		size := uint64(1) << width
+		mustMap(t, tbl, 0, 1<<52-size, size, Read)
+		want := Stats{Leaves1G: int(size / gib1), Tables: tables}
+		if s := tbl.Stats(); s != want || s.Bytes() != size {
+			t.Errorf("%+v, want %+v", s, want)
+		}
+		leaves, _, err := r.walker(tbl.Root(), tbl.Levels()).scan()
+		if err != nil || len(leaves) != want.Leaves1G {
+			t.Errorf("the unit finds %d leaves, %v", len(leaves), err)
+		}
+		if l, ok := tbl.Lookup(size - 1); !ok || l != (Leaf{size - gib1, 1<<52 - gib1, gib1, Read}) {
+			t.Errorf("the last byte: %+v, %v", l, ok)
+		}
+		if n := mustUnmap(t, tbl, 0, size); n != size {
+			t.Errorf("unmapped %#x", n)
+		}
+	}
+}
+
 func TestMapRefuses(t *testing.T) {
 	const rw = Read | Write
 	r := newRig(t, 16)

@@ -17,7 +17,9 @@ func Flush(words []uint64) {
 }
 
 // Fence waits for every Flush that this goroutine made before: no later store
-// of it becomes visible to hardware sooner.
+// of it becomes visible to hardware sooner. That holds also if the goroutine has
+// moved to another CPU in between: the scheduler's and the kernel's locked
+// instructions order the flushes on the CPU that it left.
 //
 //gommu:nosleep
 func Fence() { fence() }

@@ -93,7 +93,8 @@ func DecodeCapabilities(version uint32, capability, extended uint64) Capabilitie
 }
 
 // TableOptions are the options of the widest second-stage table that the unit
-// walks, of 39 or 48 bits.
+// walks, of 39 or 48 bits. A unit may walk 48 bits and still block DMA above a lower
+// MaxAddressWidth, whatever the table maps there.
 func (c Capabilities) TableOptions() pagetable.Options {
 	width := 48
 	if !c.Width48 {

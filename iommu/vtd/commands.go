@@ -9,6 +9,10 @@ import (
 // a time (section 6.5.1; layouts in 11.4.6).
 type commands struct{ u *Unit }
 
+// firstWithoutCommands is the major version from which units take invalidations
+// only through the queue (section 6.5).
+const firstWithoutCommands = 6
+
 const (
 	commandBusy = 1 << 63 // ICC, IVT
 

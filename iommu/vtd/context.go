@@ -62,10 +62,7 @@ func (u *Unit) attach(source, domainID uint16, t Table) error {
 	atomic.StoreUint64(&entry[0], t.Root().Bus|entryPresent)
 	u.flush(entry)
 	if err := u.published(source, domainID); err != nil {
-		atomic.StoreUint64(&entry[0], 0)
-		atomic.StoreUint64(&entry[1], 0)
-		u.flush(entry)
-		return errors.Join(err, u.unpublished(source, domainID))
+		return errors.Join(err, u.retire(entry, source, domainID))
 	}
 	return nil
 }
@@ -158,11 +155,21 @@ func (u *Unit) detach(source uint16) error {
 	if atomic.LoadUint64(&entry[0])&entryPresent == 0 {
 		return ErrNotAttached
 	}
-	domainID := uint16(atomic.LoadUint64(&entry[1]) >> contextDomain)
-	atomic.StoreUint64(&entry[0], 0) // P first
+	return u.retire(entry, source, uint16(atomic.LoadUint64(&entry[1])>>contextDomain))
+}
+
+// retire takes a context entry away. A unit may read the two halves of an entry
+// at different times, and must not find P with the rest gone: the rest stays until
+// the unit has been told (section 6.5.3.3), and after an error until the next Attach.
+func (u *Unit) retire(entry []uint64, source, domainID uint16) error {
+	atomic.StoreUint64(&entry[0], 0)
+	u.flush(entry)
+	if err := u.unpublished(source, domainID); err != nil {
+		return err
+	}
 	atomic.StoreUint64(&entry[1], 0)
 	u.flush(entry)
-	return u.unpublished(source, domainID)
+	return nil
 }
 
 // checkDomain refuses a domain id that the unit does not have.

@@ -41,7 +41,6 @@ func (u *Unit) enable(ctx context.Context) error {
 	if _, _, err := u.drainFaults(); err != nil { // left by who had the unit before
 		return err
 	}
-	u.regs.Write32(regFSTS, faultClear)
 	if u.queue != nil {
 		if err := u.queue.enable(ctx); err != nil {
 			return err
@@ -94,19 +93,21 @@ func (u *Unit) disable(ctx context.Context) error {
 
 // command sets or clears one bit of GCMD_REG and waits until the same bit of
 // GSTS_REG is want. One bit at a time, repeating the state that is on
-// (11.4.4.1). Clearing what is clear writes nothing.
+// (11.4.4.1). Clearing what is clear writes nothing, unless the unit was told to set
+// it and has not done so in time: it might later.
 func (u *Unit) command(ctx context.Context, bit uint32, on bool, want uint32) error {
 	status := u.regs.Read32(regGSTS)
 	if status == gone32 {
 		return ErrGone
 	}
-	if !on && status&bit == 0 {
+	if !on && (status|u.told)&bit == 0 {
 		return nil
 	}
 	cmd := status & globalState &^ bit
 	if on {
 		cmd |= bit
 	}
+	u.told = cmd
 	u.regs.Write32(regGCMD, cmd)
 	return u.wait32(ctx, "GSTS", regGSTS, bit, want)
 }

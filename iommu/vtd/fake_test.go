@@ -33,6 +33,7 @@ type fakeUnit struct {
 	version           uint32
 	capability, extra uint64 // CAP, ECAP
 	status            uint32 // GSTS
+	told              uint32 // GCMD as written last
 	fault             uint32 // FSTS
 	pmen              uint32
 	rtaddr            uint64
@@ -50,6 +51,7 @@ type fakeUnit struct {
 
 	quiet bool
 	log   []string // what the driver did, in order
+	watch func()   // called before each line of the log
 }
 
 func newFake() *fakeUnit {
@@ -57,6 +59,9 @@ func newFake() *fakeUnit {
 }
 
 func (f *fakeUnit) note(format string, args ...any) {
+	if f.watch != nil {
+		f.watch()
+	}
 	if !f.quiet {
 		f.log = append(f.log, fmt.Sprintf(format, args...))
 	}
@@ -145,6 +150,7 @@ func (f *fakeUnit) Write32(off uint64, v uint32) {
 
 // command is GCMD: one bit may change.
 func (f *fakeUnit) command(v uint32) {
+	f.told = v
 	for _, c := range []struct {
 		bit  uint32
 		name string
@@ -230,7 +236,11 @@ func (f *fakeUnit) run() {
 		low, high := ring[2*f.head], ring[2*f.head+1]
 		if f.badType != 0 && low&0xf == f.badType {
 			f.fault |= f.badFault
-			if f.badFault != 0x10 { // only a bad descriptor holds the head
+			switch f.badFault {
+			case 0x10: // only a bad descriptor holds the head
+			case 0x40: // and a time-out also ends the waits that were fetched
+				f.head = (f.head + 2) % 256
+			default:
 				f.head = (f.head + 1) % 256
 			}
 			f.badType = 0

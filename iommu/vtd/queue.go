@@ -14,8 +14,8 @@ import (
 // descriptor that makes the unit write a number to memory when all before it is
 // done; submit returns then, so the queue is empty between submissions.
 //
-// Hardware snoops when it fetches descriptors and writes statuses: ECAP.C speaks
-// of tables only, so nothing is flushed here.
+// Hardware always snoops when it fetches descriptors and writes statuses, also
+// where ECAP.C is 0 (section 11.4.3, ECAP.C), so nothing is flushed here.
 type queue struct {
 	u           *Unit
 	frame       pagetable.Frame
@@ -63,12 +63,13 @@ func (q *queue) iotlb(ctx context.Context, g granularity, domainID uint16, iova 
 
 // enable gives the unit the empty queue and switches it on. The tail must be 0
 // before (11.4.9.2); the head becomes 0. A queue that could not be switched off
-// before is first.
+// before is first, for which its errors must still stand; then they are cleared.
 func (q *queue) enable(ctx context.Context) error {
 	if err := q.disable(ctx); err != nil {
 		return err
 	}
 	q.tail, q.unsure = 0, false
+	q.u.regs.Write32(regFSTS, faultInvalidations)
 	q.u.regs.Write64(regIQT, 0)
 	q.u.regs.Write64(regIQA, q.frame.Bus) // 128-bit descriptors, one page
 	if err := q.u.command(ctx, globalQIE, true, globalQIE); err != nil {
@@ -81,7 +82,11 @@ func (q *queue) enable(ctx context.Context) error {
 // which every submission does.
 func (q *queue) disable(ctx context.Context) error {
 	if q.u.regs.Read32(regGSTS)&globalQIE != 0 {
-		if err := q.drained(ctx); err != nil {
+		err := q.settled(ctx)
+		if err == nil {
+			err = q.drained(ctx)
+		}
+		if err != nil {
 			return fmt.Errorf("disable invalidation queue: %w", err)
 		}
 	}
@@ -89,6 +94,23 @@ func (q *queue) disable(ctx context.Context) error {
 		return fmt.Errorf("disable invalidation queue: %w", err)
 	}
 	return nil
+}
+
+// settled waits for a submission that was given up, whose status write may still
+// come: nothing may be overwritten or taken away before. If the unit has stopped
+// at it since, it is made to go on; the failure was reported when it was given up.
+func (q *queue) settled(ctx context.Context) error {
+	if !q.unsure {
+		return nil
+	}
+	err := q.finished(ctx)
+	if failed, ok := errors.AsType[*QueueError](err); ok {
+		err = q.recover(ctx, failed)
+	}
+	if err == nil {
+		q.unsure = false
+	}
+	return err
 }
 
 // drained waits until the unit has fetched everything.
@@ -110,10 +132,8 @@ func (q *queue) drained(ctx context.Context) error {
 
 // submit runs one descriptor and waits until it is done.
 func (q *queue) submit(ctx context.Context, d [2]uint64) error {
-	if q.unsure {
-		if err := q.drained(ctx); err != nil {
-			return err
-		}
+	if err := q.settled(ctx); err != nil {
+		return err
 	}
 	q.number++
 	q.put(q.tail, d)

@@ -53,7 +53,6 @@ const (
 	faultCompletion    = 1 << 5 // ICE
 	faultTimeout       = 1 << 6 // ITE
 	faultInvalidations = faultQueue | faultCompletion | faultTimeout
-	faultClear         = faultOverflow | faultInvalidations
 )
 
 // Bits of PMEN_REG: protected memory regions (11.4.8.1).

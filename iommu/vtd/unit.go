@@ -20,7 +20,8 @@ const (
 	InvalidateBest InvalidationMode = iota
 	// InvalidateByQueue uses the invalidation queue; Open fails without one.
 	InvalidateByQueue
-	// InvalidateByRegisters uses CCMD_REG and the IOTLB registers.
+	// InvalidateByRegisters uses CCMD_REG and the IOTLB registers; Open fails on
+	// units of version 6 and up, which do not have them (section 6.5).
 	InvalidateByRegisters
 )
 
@@ -39,9 +40,14 @@ type Unit struct {
 	opts   Options
 	caps   Capabilities
 
+	// What writes cache lines back to memory for a unit that does not snoop;
+	// tests put a model of such memory here.
+	writeBack func([]uint64)
+
 	mu       sync.Mutex
 	closed   bool
 	enabled  bool
+	told     uint32            // GCMD as written last
 	owned    []pagetable.Frame // everything taken from the pool
 	root     pagetable.Frame
 	contexts [256]*[512]uint64 // context table of each bus, nil without
@@ -54,10 +60,17 @@ type Unit struct {
 // changes nothing in the unit: translation stays off until Enable. mem is where
 // the pool's frames lie.
 func Open(regs Registers, mem *pagetable.Memory, frames *respool.Pool[pagetable.Frame], opts Options) (*Unit, error) {
+	return openUnit(regs, mem, frames, opts, func(words []uint64) {
+		cacheline.Flush(words)
+		cacheline.Fence()
+	})
+}
+
+func openUnit(regs Registers, mem *pagetable.Memory, frames *respool.Pool[pagetable.Frame], opts Options, writeBack func([]uint64)) (*Unit, error) {
 	if opts.Timeout <= 0 {
 		opts.Timeout = time.Second
 	}
-	u := &Unit{regs: regs, mem: mem, frames: frames, opts: opts}
+	u := &Unit{regs: regs, mem: mem, frames: frames, opts: opts, writeBack: writeBack}
 	if err := u.open(); err != nil {
 		return nil, &OpError{Op: "open", Err: errors.Join(err, u.release())}
 	}
@@ -72,7 +85,7 @@ func (u *Unit) open() error {
 	if u.root, _, err = u.frame(); err != nil {
 		return fmt.Errorf("root table: %w", err)
 	}
-	if u.opts.Invalidation == InvalidateByRegisters || !u.caps.QueuedInvalidation {
+	if u.byRegisters() {
 		u.inv = commands{u}
 		return nil
 	}
@@ -85,6 +98,11 @@ func (u *Unit) open() error {
 		return fmt.Errorf("invalidation status: %w", err)
 	}
 	return nil
+}
+
+// byRegisters says that the unit is not, or cannot be, told through a queue.
+func (u *Unit) byRegisters() bool {
+	return u.opts.Invalidation == InvalidateByRegisters || !u.caps.QueuedInvalidation
 }
 
 // identify reads the capabilities and refuses a unit that cannot be driven.
@@ -106,6 +124,8 @@ func (u *Unit) identify() error {
 		return fmt.Errorf("%w: no second-stage tables of 39 or 48 bits (CAP %#x)", ErrUnsupported, capability)
 	case u.opts.Invalidation == InvalidateByQueue && !u.caps.QueuedInvalidation:
 		return fmt.Errorf("%w: no invalidation queue (ECAP %#x)", ErrUnsupported, extended)
+	case u.byRegisters() && u.caps.Version.Major >= firstWithoutCommands:
+		return fmt.Errorf("%w: version %v has no invalidation through registers", ErrUnsupported, u.caps.Version)
 	}
 	if s, ok := u.regs.(interface{ Size() uint64 }); ok && u.caps.end() > s.Size() {
 		return fmt.Errorf("%w: registers up to %#x in a window of %#x bytes", ErrUnsupported, u.caps.end(), s.Size())
@@ -131,8 +151,7 @@ func (u *Unit) frame() (pagetable.Frame, *[512]uint64, error) {
 // flush makes stores to a table visible to a unit that does not snoop.
 func (u *Unit) flush(words []uint64) {
 	if !u.caps.Coherent {
-		cacheline.Flush(words)
-		cacheline.Fence()
+		u.writeBack(words)
 	}
 }
 

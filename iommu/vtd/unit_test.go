@@ -106,6 +106,61 @@ func TestAttachOrder(t *testing.T) {
 	})
 }
 
+// TestDetachLeavesRest: a unit that reads the entry in two halves while it goes
+// must not find P with the rest gone, so only P goes before the invalidation
+// (section 6.5.3.3).
+func TestDetachLeavesRest(t *testing.T) {
+	bothWays(t, func(t *testing.T, opts vtd.Options) {
+		b := newBench(t)
+		u := b.enabled(t, opts)
+		if err := u.Attach(0x18, 7, goodTable); err != nil {
+			t.Fatal(err)
+		}
+		root := b.mem.Entries(pagetable.Frame{Bus: b.rtaddr})
+		entry := b.mem.Entries(pagetable.Frame{Bus: root[0] &^ 0xfff})[2*0x18:][:2]
+		seen := 0
+		b.watch = func() {
+			seen++
+			if entry[0]&1 != 0 || entry[1] != 7<<8|2 {
+				t.Errorf("context entry %#x %#x while the unit invalidates", entry[0], entry[1])
+			}
+		}
+		err := u.Detach(0x18)
+		b.watch = nil
+		if err != nil || seen != 2 {
+			t.Errorf("%v after %d invalidations", err, seen)
+		}
+		if entry[0] != 0 || entry[1] != 0 {
+			t.Errorf("context entry %#x %#x afterwards", entry[0], entry[1])
+		}
+	})
+}
+
+// TestAttachFails lets the unit not confirm an Attach: the device has no entry
+// afterwards and can be attached again.
+func TestAttachFails(t *testing.T) {
+	bothWays(t, func(t *testing.T, opts vtd.Options) {
+		b := newBench(t)
+		b.capability |= capCM
+		u := b.enabled(t, opts)
+		b.stuck["queue"], b.stuck["CCMD"] = true, true
+		if err := u.Attach(0x18, 7, goodTable); !errors.Is(err, vtd.ErrTimeout) {
+			t.Errorf("attach: %v", err)
+		}
+		root := b.mem.Entries(pagetable.Frame{Bus: b.rtaddr})
+		if e := b.mem.Entries(pagetable.Frame{Bus: root[0] &^ 0xfff})[2*0x18]; e&1 != 0 {
+			t.Errorf("context entry %#x after a failed attach", e)
+		}
+		if err := u.Detach(0x18); !errors.Is(err, vtd.ErrNotAttached) {
+			t.Errorf("detach: %v", err)
+		}
+		b.unstick()
+		if err := u.Attach(0x18, 7, goodTable); err != nil {
+			t.Errorf("attach again: %v", err)
+		}
+	})
+}
+
 func TestOpenRefuses(t *testing.T) {
 	cases := []struct {
 		name string
@@ -120,6 +175,8 @@ func TestOpenRefuses(t *testing.T) {
 		{"no unit", func(f *fakeUnit) { f.version = 0 }, vtd.Options{}, vtd.ErrUnsupported},
 		{"no widths", func(f *fakeUnit) { f.capability &^= 0x1f00 }, vtd.Options{}, vtd.ErrUnsupported},
 		{"no queue", func(f *fakeUnit) { f.extra &^= ecapQI }, byQueue, vtd.ErrUnsupported},
+		{"no registers", func(f *fakeUnit) { f.version = 0x60 }, byRegisters, vtd.ErrUnsupported},
+		{"neither", func(f *fakeUnit) { f.version, f.extra = 0x60, f.extra&^ecapQI }, vtd.Options{}, vtd.ErrUnsupported},
 	}
 	for _, c := range cases {
 		b := newBench(t)
@@ -243,6 +300,10 @@ func TestStuck(t *testing.T) {
 			}
 			if u.Enabled() || b.status&(1<<31) != 0 && what != "TE" {
 				t.Errorf("%s: translation is on after a failed Enable", what)
+			}
+			// A unit that is only slow would switch it on later.
+			if b.told&(1<<31) != 0 {
+				t.Errorf("%s: the last command was to translate", what)
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
@@ -436,6 +497,46 @@ func TestQueueStalls(t *testing.T) {
 	b.unstick()
 	if err := u.Invalidate(1, 0x2000, 1); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestQueueStopsLate lets the queue stop at a descriptor after its submission
+// has timed out: the next submission gets it going again.
+func TestQueueStopsLate(t *testing.T) {
+	for _, fault := range []uint32{0x10, 0x40, 0x20} {
+		b := newBench(t)
+		u := b.enabled(t, byQueue)
+		b.stuck["queue"] = true
+		if err := u.Invalidate(1, 0x1000, 1); !errors.Is(err, vtd.ErrTimeout) {
+			t.Fatal(err)
+		}
+		b.badType, b.badFault = 2, fault
+		b.unstick()
+		b.log = nil
+		if err := u.Invalidate(1, 0x2000, 1); err != nil {
+			t.Errorf("FSTS %#x: %v", fault, err)
+		}
+		if got := strings.Join(b.log, ", "); !strings.HasSuffix(got, "pages 0x2000") {
+			t.Errorf("FSTS %#x: the unit did %s", fault, got)
+		}
+	}
+}
+
+// TestEnableAfterQueueStopped lets an Enable give up on the queue, which then
+// stops for good reason: the next Enable succeeds.
+func TestEnableAfterQueueStopped(t *testing.T) {
+	for _, fault := range []uint32{0x10, 0x40, 0x20} {
+		b := newBench(t)
+		u := b.open(t, byQueue)
+		b.stuck["queue"] = true
+		if err := u.Enable(t.Context()); !errors.Is(err, vtd.ErrTimeout) {
+			t.Fatal(err)
+		}
+		b.badType, b.badFault = 1, fault
+		b.unstick()
+		if err := u.Enable(t.Context()); err != nil {
+			t.Errorf("FSTS %#x: %v", fault, err)
+		}
 	}
 }
 

@@ -492,3 +492,35 @@ func TestNoFunction(t *testing.T) {
 		t.Error(m.Err())
 	}
 }
+
+// TestFullTables goes through tables that are full at every level: the counts that
+// pagetable keeps in ignored bits of the links are all ones then. A bus address
+// beyond the host address width is a reserved bit.
+func TestFullTables(t *testing.T) {
+	everyMode(t, func(t *testing.T, md mode) {
+		r := newRig(t, md)
+		tbl := r.attached(firstEdu, 1)
+		r.mapRange(tbl, 0, dataBase+page, 2<<20, both) // pages
+		r.mapRange(tbl, 2<<20, 2<<20, 1<<30-2<<20, both)
+		full := 2
+		if md.width == 48 {
+			r.mapRange(tbl, 1<<30, 1<<30, 511<<30, both)
+			full = 3
+		}
+		for e := range tbl.Entries() {
+			if !e.Leaf && e.Raw>>52 == 0x1ff {
+				full--
+			}
+		}
+		if full != 0 {
+			t.Fatalf("%d tables are not full: this case proves nothing", full)
+		}
+		r.copyThrough(0, 3*page+7, frame(4)+7, 5*page, frame(6), 4000)
+		r.copyThrough(0, dataBase+2<<20, dataBase+2<<20, 8*page, frame(9), 4000)
+
+		iova := top(md) &^ (page - 1)
+		r.mapRange(tbl, iova, 1<<md.width, page, both)
+		r.write(0, iova, 64)
+		r.faults(false, writeFault(vtd.ReasonEntryReserved, firstEdu, iova))
+	})
+}
