@@ -40,7 +40,7 @@ func (p *Pool[T]) Close(ctx context.Context) error {
 		p.drain(&lost)
 	}
 	if !stopped { // total may count an element in the worker's hands
-		busy := fmt.Errorf("%w: its Alloc or Free does not heed its context: %w", ErrSourceBusy, ctx.Err())
+		busy := fmt.Errorf("%w from Alloc or Free: %w", ErrSourceBusy, ctx.Err())
 		return p.closeError(ctx, p.lent.depth(), busy, lost.err())
 	}
 	return p.closeError(ctx, int(p.total.Load()), lost.err())

@@ -186,6 +186,85 @@ func TestCloseLeavesBusySource(t *testing.T) {
 	})
 }
 
+// A worker that frees more than it has to is stopped after the element in its hands.
+func TestCloseStopsShrink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVault(t)
+		p := open(t, v, Options{Low: 4, High: 8, Max: 64, Step: 10, IdleAfter: time.Minute})
+		es := get(t, p, 4)
+		rest()
+		es = append(es, get(t, p, 8)...)
+		rest()
+		put(t, p, es...) // 20 are free
+		v.freeDelay.Store(int64(time.Hour))
+		after(2 * time.Minute) // the first of ten is being freed
+		err := p.Close(ended())
+		if !errors.Is(err, ErrSourceBusy) || errors.Is(err, ErrLeaked) {
+			t.Errorf("Close: %v", err)
+		}
+		if want := "respool: close: source has not returned from Alloc or Free: context canceled"; err != nil && err.Error() != want {
+			t.Errorf("%q is not %q", err, want)
+		}
+		if s := p.Stats(); s.Shrunk != 1 || s.Drained != 19 {
+			t.Errorf("the worker went on: %+v", s)
+		}
+		end(t, p, v)
+	})
+}
+
+// While Close waits, the worker does not ask the source for more.
+func TestCloseStopsGrowth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVault(t)
+		p := open(t, v, Options{Low: 4, Max: 8, Step: 4})
+		inside := make(chan context.Context, 8)
+		block := make(chan struct{})
+		v.block, v.inside = block, inside
+		es := get(t, p, 4)
+		<-inside
+		done := make(chan error, 1)
+		go func() { done <- p.Close(context.Background()) }()
+		synctest.Wait()
+		close(block)
+		put(t, p, es...)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if s := p.Stats(); s.Grown != 1 || len(inside) != 0 {
+			t.Errorf("%d calls of Alloc after Close: %+v", len(inside), s)
+		}
+		end(t, p, v)
+	})
+}
+
+// A latePutter is an ended context that puts an element whenever it is asked whether it
+// has ended.
+type latePutter struct {
+	context.Context
+	put func()
+}
+
+func (c latePutter) Done() <-chan struct{} { c.put(); return c.Context.Done() }
+
+// What comes in after Close has looked for the last time, and before it refuses Puts,
+// is freed too.
+func TestPutBeforeSeal(t *testing.T) {
+	v := newVault(t)
+	p := open(t, v, Options{Low: 8, Max: 8})
+	es := get(t, p, 8)
+	err := p.Close(latePutter{ended(), func() {
+		put(t, p, es[0])
+		es = es[1:]
+	}})
+	wantLeak(t, err, len(es), context.Canceled)
+	if s := p.Stats(); s.Free != 0 || s.Puts == 0 || v.existing() != len(es) {
+		t.Errorf("%d exist, %+v", v.existing(), s)
+	}
+	if err := p.Put(es[0]); !errors.Is(err, ErrClosed) {
+		t.Errorf("Put after Close: %v", err)
+	}
+}
+
 // Puts race the ends of Closes that give up: each element is freed by the pool or
 // stays with its holder, never both and never neither.
 func TestPutRacesSeal(t *testing.T) {

@@ -6,8 +6,8 @@ import (
 )
 
 var (
-	// ErrEmpty is what Get returns from a pool that has nothing ready. The worker
-	// is already at it: come back later, or give the pool a higher Low or Max.
+	// ErrEmpty is what Get returns from a pool that has nothing ready. The worker sees
+	// it at its next look: come back later, or give the pool a higher Low or Max.
 	ErrEmpty = errors.New("pool is empty")
 
 	// ErrClosed is what Get returns once Close was called, and Put once it is over.
@@ -26,8 +26,8 @@ var (
 	// ErrLeaked is what Close returns when elements were not put back.
 	ErrLeaked = errors.New("elements are still in use")
 
-	// ErrSourceBusy is what Close returns when the worker is inside a call of the
-	// source that does not return although its context has ended.
+	// ErrSourceBusy is what Close returns when its context ended while the worker was
+	// inside a call of the source.
 	ErrSourceBusy = errors.New("source has not returned")
 
 	// ErrFree is what New and Close return when the source failed to free elements,

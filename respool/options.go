@@ -35,11 +35,12 @@ type Options struct {
 	Low int
 
 	// High is the number free up to which the worker grows the pool and down to
-	// which it shrinks. Default twice Low, but not above Max.
+	// which it shrinks; bursts that find the pool empty although High were free raise it
+	// above, by Step each. Default twice Low, but not above Max.
 	High int
 
 	// Max bounds the elements that exist at a time, free and in use together.
-	// A slot is allocated for each beforehand: the element's size and 16 bytes.
+	// A slot is allocated for each beforehand: the element's size and 20 bytes.
 	// Default 1024 or, if more, four times the largest number that is set; at most
 	// 2^24-1.
 	Max int

@@ -4,7 +4,8 @@ import "context"
 
 // A Source makes and disposes of a pool's elements. Both methods may sleep: a
 // pool calls them from New, from its worker and from Close, never from Get or
-// Put. They may be called at once from several goroutines.
+// Put. They may be called at once from several goroutines. A panic in one is not
+// recovered: on the worker's goroutine it ends the process.
 type Source[T any] interface {
 	// Alloc makes one element. It returns early with ctx.Err() when ctx ends.
 	Alloc(ctx context.Context) (T, error)

@@ -34,7 +34,7 @@ type stack struct {
 	head  atomic.Uint64
 	_     [cacheLine - 8]byte
 	links []atomic.Uint64
-	seen  atomic.Uint64 // a recent value of pops, with the bits that the tag lacks
+	seen  atomic.Uint64 // pops at the last level, with the bits that the tag lacks: less than a round of the tag ago
 	_     [cacheLine - 32]byte
 }
 

@@ -99,6 +99,19 @@ func TestStackTagWraps(t *testing.T) {
 	}
 }
 
+// Counted on beyond what the tag can hold, if somebody looks before it is back where it
+// was.
+func TestStackCountsBeyondTag(t *testing.T) {
+	var s stack
+	s.init(1)
+	for n := range uint64(5) {
+		s.head.Add((tagMask - 1) << tagShift)
+		if pops, _ := s.level(); pops != (n+1)*(tagMask-1) {
+			t.Errorf("%d pops, want %d", pops, (n+1)*(tagMask-1))
+		}
+	}
+}
+
 // The ABA case itself: between the load of the head and the swap others take the top
 // and the one below, and put the top back. Then the swap must fail.
 func TestStackABA(t *testing.T) {
@@ -120,7 +133,8 @@ func TestStackABA(t *testing.T) {
 	}
 }
 
-// Many goroutines on a few slots, popping several and pushing them in another order.
+// Many goroutines on a few slots, popping several and pushing them in another order, and
+// one that looks at the level.
 func TestStackStress(t *testing.T) {
 	const slots, workers = 3, 8
 	rounds := 100_000
@@ -133,6 +147,9 @@ func TestStackStress(t *testing.T) {
 	for i := uint32(1); i <= slots; i++ {
 		s.push(i, 0)
 	}
+	stop := make(chan struct{})
+	var looker sync.WaitGroup
+	looker.Go(func() { lookOn(t, &s, stop) })
 	var pops atomic.Uint64
 	var wg sync.WaitGroup
 	for w := int32(1); w <= workers; w++ {
@@ -174,7 +191,31 @@ func TestStackStress(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	close(stop)
+	looker.Wait()
 	if n, depth := s.level(); depth != slots || n != pops.Load() {
 		t.Errorf("depth %d, %d pops; want %d and %d", depth, n, slots, pops.Load())
+	}
+}
+
+// lookOn looks at the level until stop: pops and pushes must never become fewer.
+func lookOn(t *testing.T, s *stack, stop <-chan struct{}) {
+	popped, pushed := uint64(0), 0
+	for n := 0; ; n++ {
+		pops, depth := s.level()
+		if pops < popped || int(pops)+depth < pushed {
+			t.Errorf("%d pops and %d pushes, before that %d and %d", pops, int(pops)+depth, popped, pushed)
+			return
+		}
+		popped, pushed = pops, int(pops)+depth
+		if n%256 != 0 {
+			continue
+		}
+		select {
+		case <-stop:
+			return
+		default:
+			runtime.Gosched()
+		}
 	}
 }

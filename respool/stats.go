@@ -4,7 +4,8 @@ import "sync/atomic"
 
 // Stats say how a pool stands and what it has done since New. While calls are
 // under way each number is right for some moment during Stats, and Gets, Puts and
-// InUse are of the same moment. When no call is under way and the worker rests they
+// InUse are of the same moment; only a Put that the end of a Close overtakes may show
+// in them until it is refused. When no call is under way and the worker rests they
 // are exact, and Filled + Grown = Free + InUse + Shrunk + Drained.
 type Stats struct {
 	Free       int // elements that are ready

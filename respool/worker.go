@@ -57,7 +57,7 @@ func (w *worker[T]) run(ctx context.Context) {
 			w.grow(ctx, n)
 		}
 		if n := w.surplus(s, time.Now()); n > 0 {
-			w.shrink(ctx, n)
+			w.shrink(n)
 		}
 		w.pace(s)
 		timer.Reset(w.interval)
@@ -121,8 +121,8 @@ func (w *worker[T]) pace(s sight) {
 	}
 }
 
-// grow adds n elements, and after each Step as many more as have gone out meanwhile.
-// It stops where the source fails, where Max is reached, and when ctx ends.
+// grow adds n elements, at most Step of them before it looks anew how many are missing
+// to High. It stops where the source fails, where Max is reached, and when ctx ends.
 func (w *worker[T]) grow(ctx context.Context, n int) {
 	o := &w.p.opts
 	for n > 0 {
@@ -135,7 +135,7 @@ func (w *worker[T]) grow(ctx context.Context, n int) {
 				return
 			}
 		}
-		n = max(n-step, o.High-w.p.ready.depth())
+		n = o.High - w.p.ready.depth()
 	}
 }
 
@@ -178,13 +178,11 @@ func (w *worker[T]) failed(err error) {
 	w.retryAt = time.Now().Add(w.backoff)
 }
 
-// shrink frees n elements, or fewer where the level falls to High.
-func (w *worker[T]) shrink(ctx context.Context, n int) {
+// shrink frees n elements, or fewer where the level falls to High or Close was called.
+func (w *worker[T]) shrink(n int) {
 	p := w.p
-	p.asking.Store(true)
-	defer p.asking.Store(false)
 	for range n {
-		if ctx.Err() != nil || p.ready.depth() <= p.opts.High {
+		if p.ready.depth() <= p.opts.High {
 			return
 		}
 		i, _, _ := p.ready.pop(closing)
@@ -193,6 +191,8 @@ func (w *worker[T]) shrink(ctx context.Context, n int) {
 		}
 		w.spare = append(w.spare, i)
 		p.work.shrunk.Add(1)
+		p.asking.Store(true)
 		p.dispose(i, nil)
+		p.asking.Store(false)
 	}
 }

@@ -242,6 +242,23 @@ func TestLookSeesEmpty(t *testing.T) {
 	})
 }
 
+// What comes back while the worker grows the pool need not be made.
+func TestGrowthStopsAtHigh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVault(t)
+		p := open(t, v, Options{Low: 40, High: 40, Max: 200, Step: 5})
+		v.delay = 20 * time.Millisecond
+		es := get(t, p, 40)
+		after(50 * time.Millisecond) // the worker makes the first of 40
+		put(t, p, es...)
+		after(2 * time.Second)
+		if s := p.Stats(); s.Grown != 5 {
+			t.Errorf("all are back and it made more than one Step: %+v", s)
+		}
+		end(t, p, v)
+	})
+}
+
 // A slow source delays nobody but the worker.
 func TestSlowSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
