@@ -1,10 +1,11 @@
+//go:build linux
+
 package main
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,7 +25,13 @@ type demoOptions struct {
 	beforeTransfer func(n int) error // vfio: fault injection for tests
 }
 
-var errRung = errors.New("no such rung")
+var (
+	errRung    = errors.New("no such rung")
+	errForVFIO = errors.New("--device and --dma-mask are for --on vfio: the other rungs bring a device of their own")
+)
+
+// demoLimit bounds the demonstration itself, not the fetching of what it needs.
+const demoLimit = 2 * time.Minute
 
 func newDemo() *cobra.Command {
 	var opts demoOptions
@@ -55,16 +62,15 @@ func newDemo() *cobra.Command {
 }
 
 // runDemo runs the demonstration and prints its report. An error that comes
-// from the demonstration is printed in the report too.
+// from the demonstration is in the report's JSON too.
 func runDemo(cmd *cobra.Command, opts demoOptions) error {
-	started := time.Now()
 	r := &report{}
 	err := chooseRung(&opts, r)
 	if err == nil {
 		r.Rung = opts.on
-		err = onRung(cmd, opts, r)
+		err = perform(cmd.Context(), r, func() (rungRun, error) { return makeReady(cmd, opts) })
 	}
-	r.finish(started, err)
+	r.finish(err)
 	if werr := r.write(cmd.OutOrStdout(), opts.asJSON); werr != nil {
 		return werr
 	}
@@ -74,12 +80,21 @@ func runDemo(cmd *cobra.Command, opts demoOptions) error {
 // chooseRung sets opts.on if the user left it open, and says why in r.
 func chooseRung(opts *demoOptions, r *report) error {
 	switch opts.on {
-	case "qtest", "vm", "vfio":
-		return nil
 	case "":
+		if err := bestRung(opts, r); err != nil {
+			return err
+		}
+	case "qtest", "vm", "vfio":
 	default:
 		return fmt.Errorf("%w: %q; take --on qtest, vm or vfio", errRung, opts.on)
 	}
+	if opts.on != "vfio" && (opts.device != "" || opts.dmaMask != 0) {
+		return errForVFIO
+	}
+	return nil
+}
+
+func bestRung(opts *demoOptions, r *report) error {
 	if opts.device != "" {
 		opts.on, r.Why = "vfio", "a device was named"
 		return nil
@@ -88,46 +103,60 @@ func chooseRung(opts *demoOptions, r *report) error {
 		opts.on, r.Why = "vfio", fmt.Sprintf("this machine has an edu device behind an IOMMU, %s", edus[0].Address)
 		return nil
 	}
-	why := []string{"this machine has no edu device behind an IOMMU"}
-	if _, err := provision.Find(provision.Options{}); err == nil {
-		opts.on = "vm"
-		why = append(why, "QEMU and a kernel are set up")
-	} else {
-		opts.on = "qtest"
-		why = append(why, "no guest kernel is set up (gommu setup gets it, for vm)")
+	const noEdu = "this machine has no edu device behind an IOMMU; "
+	_, err := provision.FindKernel(provision.Options{})
+	switch {
+	case err == nil:
+		opts.on, r.Why = "vm", noEdu+"a guest kernel is set up"
+	case errors.Is(err, provision.ErrNoKernel):
+		opts.on, r.Why = "qtest", noEdu+"no guest kernel is set up (gommu setup gets it, for vm)"
+	default:
+		return err
 	}
-	r.Why = strings.Join(why, "; ")
 	return nil
 }
 
-func onRung(cmd *cobra.Command, opts demoOptions, r *report) error {
-	ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Minute)
-	defer cancel()
-	switch opts.on {
-	case "vfio":
-		return demoVFIO(ctx, opts, r)
-	case "vm":
-		in, err := testHardware(cmd, opts, provision.Options{})
-		if err != nil {
-			return err
-		}
-		return demoVM(ctx, in, r)
-	default:
-		in, err := testHardware(cmd, opts, provision.Options{NoKernel: true})
-		if err != nil {
-			return err
-		}
-		return demoQtest(ctx, qtestDemo{qemu: in.QEMUs[0]}, r)
+// A rungRun is the demonstration on a rung that has all it needs.
+type rungRun func(ctx context.Context, r *report) error
+
+// perform waits until the rung is ready, however long that takes, and runs the
+// demonstration within its time limit.
+func perform(ctx context.Context, r *report, ready func() (rungRun, error)) error {
+	run, err := ready()
+	if err != nil {
+		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, demoLimit)
+	defer cancel()
+	started := time.Now()
+	err = run(ctx, r)
+	r.ElapsedMS = time.Since(started).Milliseconds()
+	return err
+}
+
+// makeReady sees to it that the rung has what it needs.
+func makeReady(cmd *cobra.Command, opts demoOptions) (rungRun, error) {
+	if opts.on == "vfio" {
+		return func(ctx context.Context, r *report) error { return demoVFIO(ctx, opts, r) }, nil
+	}
+	in, err := testHardware(cmd, opts, provision.Options{NoKernel: opts.on == "qtest"})
+	if err != nil {
+		return nil, err
+	}
+	if opts.on == "qtest" {
+		return func(ctx context.Context, r *report) error { return demoQtest(ctx, qtestDemo{qemu: in.QEMUs[0]}, r) }, nil
+	}
+	return func(ctx context.Context, r *report) error { return demoVM(ctx, in, r) }, nil
 }
 
 // testHardware finds what a rung needs, and sets it up first if it is missing.
 func testHardware(cmd *cobra.Command, opts demoOptions, what provision.Options) (provision.Installed, error) {
 	in, err := provision.Find(what)
-	if err == nil || opts.noSetup || errors.Is(err, provision.ErrOverride) {
+	var missing *provision.Error
+	if err == nil || opts.noSetup || errors.Is(err, provision.ErrOverride) || !errors.As(err, &missing) {
 		return in, err
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%v\nGetting it now.\n", err)
+	fmt.Fprintf(cmd.ErrOrStderr(), "%v: fetching what is missing into the cache (gommu setup)\n", missing.Err)
 	what.Progress = provision.Display(cmd.ErrOrStderr())
 	return provision.Setup(cmd.Context(), what)
 }

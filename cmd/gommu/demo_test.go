@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -5,15 +7,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"os"
-	"runtime"
-	"strings"
 	"testing"
-	"time"
 
-	"github.com/google/go-cmp/cmp"
-
+	"gommu/internal/held"
 	"gommu/qemu-tests/provision"
 	"gommu/respool"
 )
@@ -24,56 +20,6 @@ var errInjected = errors.New("injected")
 func qemus(t *testing.T) []provision.QEMU {
 	t.Helper()
 	return provision.Require(t, "qtest", provision.Options{NoKernel: true}).QEMUs
-}
-
-// held is what a process holds that a demonstration must give back: open
-// files, mappings of files and devices, goroutines.
-func held(t *testing.T) []string {
-	t.Helper()
-	var all []string
-	fds, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, fd := range fds {
-		if to, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil {
-			all = append(all, "fd "+fd.Name()+" "+to)
-		}
-	}
-	maps, err := os.ReadFile("/proc/self/maps")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(maps)) {
-		if f := strings.Fields(line); len(f) > 5 && !strings.HasPrefix(f[5], "[") {
-			all = append(all, "mapping of "+f[5])
-		}
-	}
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(status)) {
-		// VFIO counts pages that it has pinned as locked.
-		if strings.HasPrefix(line, "VmLck") || strings.HasPrefix(line, "VmPin") {
-			all = append(all, strings.TrimSpace(line))
-		}
-	}
-	return append(all, fmt.Sprintf("%d goroutines", goroutines()))
-}
-
-// goroutines counts them once those that have been told to end have ended.
-func goroutines() int {
-	n := runtime.NumGoroutine()
-	for range 100 {
-		time.Sleep(time.Millisecond)
-		m := runtime.NumGoroutine()
-		if m >= n {
-			return m
-		}
-		n = m
-	}
-	return n
 }
 
 // TestDemoQtest runs the demonstration on every QEMU, and again with QEMU gone
@@ -96,7 +42,7 @@ func testDemoQtest(t *testing.T, q provision.QEMU) {
 			}
 			return nil
 		}}, r)
-		r.finish(time.Now(), err)
+		r.finish(err)
 		if failed := failAt >= 0 && failAt < requests; errors.Is(err, errInjected) != failed || r.OK == failed {
 			t.Errorf("failing at request %d of %d: ok %t, error %v", failAt, requests, r.OK, err)
 		}
@@ -106,23 +52,21 @@ func testDemoQtest(t *testing.T, q provision.QEMU) {
 		return r
 	}
 	run(-1) // what the runtime opens for itself and keeps, it has now
-	before := held(t)
+	before := held.Now(t)
 
 	r := run(-1)
 	checkReport(t, r)
 	if r.StaleReached == nil || !*r.StaleReached {
 		t.Error("the unmapped page was not reachable before its invalidation: the test of the invalidation proves nothing")
 	}
-	if diff := cmp.Diff(before, held(t)); diff != "" {
-		t.Errorf("after a demo that held (-before +after):\n%s", diff)
-	}
+	held.Check(t, before)
 
 	all := requests
 	step := all/25 + 1
 	for n := 0; n < all; n += step {
 		run(n) // near the end it may hold: how often a device is asked whether it is done varies
-		if diff := cmp.Diff(before, held(t)); diff != "" {
-			t.Fatalf("after failing at request %d of %d (-before +after):\n%s", n, all, diff)
+		if held.Check(t, before); t.Failed() {
+			t.Fatalf("failing at request %d of %d", n, all)
 		}
 	}
 }
@@ -176,13 +120,11 @@ func TestDemoQtestCancelled(t *testing.T) {
 		}}, &report{})
 	}
 	run(0)
-	before := held(t)
+	before := held.Now(t)
 	if err := run(200); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want context.Canceled", err)
 	}
-	if diff := cmp.Diff(before, held(t)); diff != "" {
-		t.Errorf("after a cancelled demo (-before +after):\n%s", diff)
-	}
+	held.Check(t, before)
 }
 
 // A page that is written although it is not mapped is noticed.

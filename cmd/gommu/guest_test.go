@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -10,8 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
+	"gommu/internal/held"
 	"gommu/qemu-tests/vm"
 	"gommu/qemu-tests/vm/guest"
 	"gommu/respool"
@@ -26,7 +27,7 @@ func TestVFIO(t *testing.T) {
 		Tests:   "^TestGuest",
 		Machine: vm.Machine{
 			Args:    []string{"-test.skip=^TestGuestCommand$"},
-			Devices: []string{"edu,addr=0x3", "pcie-pci-bridge,id=bridge,addr=0x4", "edu,bus=bridge,addr=0x1", "e1000,bus=bridge,addr=0x2"},
+			Devices: []string{"edu,addr=0x3", "pcie-pci-bridge,id=bridge,addr=0x4", "edu,bus=bridge,addr=0x1", "e1000,bus=bridge,addr=0x2,romfile="},
 			Modules: append([]string{"e1000"}, guestModules...),
 			Timeout: 2 * time.Minute,
 		},
@@ -86,7 +87,7 @@ func TestGuestDemoLeaks(t *testing.T) {
 			}
 			return nil
 		}}, r)
-		r.finish(time.Now(), err)
+		r.finish(err)
 		if failAt >= 0 && !errors.Is(err, errInjected) {
 			t.Errorf("failing at transfer %d: error %v, want the injected one", failAt, err)
 		}
@@ -96,16 +97,14 @@ func TestGuestDemoLeaks(t *testing.T) {
 		return r
 	}
 	demo(0) // what the runtime opens for itself and keeps, it has now
-	before := held(t)
+	before := held.Now(t)
 	checkReport(t, demo(-1))
-	if diff := cmp.Diff(before, held(t)); diff != "" {
-		t.Errorf("after a demo that held (-before +after):\n%s", diff)
-	}
+	held.Check(t, before)
 	last := all - 1
 	for _, n := range []int{1, last} {
 		demo(n)
-		if diff := cmp.Diff(before, held(t)); diff != "" {
-			t.Errorf("after failing at transfer %d (-before +after):\n%s", n, diff)
+		if held.Check(t, before); t.Failed() {
+			t.Fatalf("failing at transfer %d", n)
 		}
 		if driver, err := os.Readlink("/sys/bus/pci/devices/" + ownGroup + "/driver"); err == nil {
 			t.Errorf("after failing at transfer %d the device is bound to %s", n, driver)

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command gommu sets up and shows gommu's test hardware and inspects the
 // machine's own: setup, doctor, devices and demo. It runs on Linux only.
 package main
@@ -25,11 +27,15 @@ func main() {
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := newRoot().ExecuteContext(ctx); err != nil {
-		fmt.Fprintf(os.Stderr, "gommu: %v\n", err)
-		return 1
+	err := newRoot().ExecuteContext(ctx)
+	if err == nil {
+		return 0
 	}
-	return 0
+	if ctx.Err() != nil {
+		err = fmt.Errorf("interrupted: %w", err)
+	}
+	fmt.Fprintf(os.Stderr, "gommu: %v\n", err)
+	return 1
 }
 
 func newRoot() *cobra.Command {

@@ -1,6 +1,9 @@
+//go:build linux
+
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,6 +45,18 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
+		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"onejson": oneJSON},
 		Condition: func(cond string) (bool, error) { return cond == "qemu" && qemuErr == nil, nil },
 	})
+}
+
+// oneJSON is a command of scripts: the last stdout is one JSON object and nothing else.
+func oneJSON(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: onejson")
+	}
+	var object map[string]any
+	if err := json.Unmarshal([]byte(ts.ReadFile("stdout")), &object); err != nil {
+		ts.Fatalf("stdout is not one JSON object: %v", err)
+	}
 }

@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -34,7 +36,6 @@ func newSetup() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&opts.Cache, "cache", "", "cache folder (default $GOMMU_CACHE, else gommu in the user's cache folder)")
 	cmd.Flags().BoolVar(&opts.Force, "force", false, "fetch everything again, for newer packages")
 	cmd.Flags().BoolVar(&verify, "verify", false, "compare every file with its recorded hash")
 	return cmd

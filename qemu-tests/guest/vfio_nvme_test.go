@@ -1,3 +1,5 @@
+//go:build linux
+
 package guest
 
 import (
@@ -7,6 +9,7 @@ import (
 	"slices"
 	"testing"
 
+	"gommu/internal/held"
 	"gommu/pci"
 	"gommu/vfio"
 )
@@ -42,12 +45,10 @@ func TestVFIOMSIX(t *testing.T) {
 	if err != nil || info.Count < 3 || !info.EventFD {
 		t.Fatalf("%+v, %v", info, err)
 	}
-	fds := openFiles(t)
+	before := held.Now(t)
 	_, err = d.EnableIRQ(vfio.MSIX, info.Count+1)
 	want(t, "one more than it has", err, vfio.ErrNoIRQ)
-	if n := openFiles(t); n != fds {
-		t.Errorf("%d files left", n-fds)
-	}
+	held.Check(t, before)
 	b, table := msixTable(t, d)
 	for _, n := range []int{info.Count, 2} {
 		irqs, err := d.EnableIRQ(vfio.MSIX, n)

@@ -1,3 +1,5 @@
+//go:build linux
+
 package guest
 
 import (
@@ -9,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gommu/internal/held"
 	"gommu/pci"
 	"gommu/qemu-tests/vm/guest"
 	"gommu/vfio"
@@ -94,7 +97,7 @@ func bound(t *testing.T) pci.Info {
 // bind binds a function that is alone in its group to vfio-pci until the test ends, with bound's checks.
 func bind(t *testing.T, i pci.Info) {
 	t.Helper()
-	fds, maps := openFiles(t), vfioMaps(t)
+	before := held.Now(t)
 	b, err := pci.Bind(i.Address, pci.VFIODriver)
 	if errors.Is(err, pci.ErrNoDriver) {
 		t.Skipf("%v: boot this guest with %s", err, vfioDevices)
@@ -109,9 +112,7 @@ func bind(t *testing.T, i pci.Info) {
 		if now, err := (pci.Sysfs{}).Info(i.Address); err != nil || now != i {
 			t.Errorf("after the test: %+v, %v; want %+v", now, err, i)
 		}
-		if f, m := openFiles(t), vfioMaps(t); f != fds || m != maps {
-			t.Errorf("after the test %d files are open, %d before; %d VFIO mappings, %d before", f, fds, m, maps)
-		}
+		held.Check(t, before)
 	})
 }
 
@@ -135,15 +136,6 @@ func open(t *testing.T, i pci.Info) *vfio.Device {
 		}
 	})
 	return d
-}
-
-func openFiles(t *testing.T) int {
-	t.Helper()
-	d, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(d)
 }
 
 func vfioMaps(t *testing.T) int {

@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -41,6 +42,7 @@ func newApt(dir string, h *host, sources []source) (*apt, error) {
 
 // config returns the configuration, read after the system's (-c). The hooks are cleared because Debian's container
 // images empty the system's package cache from them; the flags of the archives' safety are put back to their defaults.
+// apt's own retries are off because on a full disk they can make it wait for ever (seen with apt 2.6.1): see fetch.
 func (a *apt) config() string {
 	return fmt.Sprintf(`#clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
@@ -71,6 +73,7 @@ APT::Get::AllowUnauthenticated "false";
 APT::Update::Error-Mode "any";
 Acquire::AllowInsecureRepositories "false";
 Acquire::AllowDowngradeToInsecureRepositories "false";
+Acquire::Retries "0";
 Debug::NoLocking "true";
 quiet "2";
 %[2]s
@@ -98,10 +101,31 @@ func (a *apt) run(ctx context.Context, tool string, args ...string) (string, err
 
 // update fetches the package indexes. tell is given the bytes there so far.
 func (a *apt) update(ctx context.Context, tell func(done int64)) error {
-	stop := a.watch(tell, "state/lists", "state/lists/partial")
-	_, err := a.run(ctx, "apt-get", "update")
-	stop()
-	return toolFailure("fetch package lists", "", err)
+	defer a.watch(tell, "state/lists", "state/lists/partial")()
+	return a.fetch(ctx, "fetch package lists", "", "update")
+}
+
+// How often apt is asked to fetch from an archive that does not answer, and how long it is left alone after the first
+// time; twice as long after the second.
+const (
+	fetchAttempts = 3
+	fetchPause    = time.Second
+)
+
+// fetch runs apt-get for op, again while the network is in trouble. What an archive says it does not have is not asked for twice.
+func (a *apt) fetch(ctx context.Context, op, name string, args ...string) error {
+	for n := 0; ; n++ {
+		_, err := a.run(ctx, "apt-get", args...)
+		err = toolFailure(op, name, err)
+		if !errors.Is(err, ErrNetwork) || isAbsent(err) || n == fetchAttempts-1 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return &Error{Op: op, Name: name, Err: ctx.Err()}
+		case <-time.After(a.host.pause(fetchPause << n)):
+		}
+	}
 }
 
 // release is the archive that packages come from: empty for the distribution's choice, else a suite preferred to it.
@@ -212,10 +236,10 @@ func (a *apt) download(ctx context.Context, pkgs []pkg, tell func(done int64)) e
 		ids[i] = p.Name + "=" + p.Version
 	}
 	stop := a.watch(tell, "debs")
-	_, err := a.run(ctx, "apt-get", append([]string{"download"}, ids...)...)
+	err := a.fetch(ctx, "download", pkgs[len(pkgs)-1].Name, append([]string{"download"}, ids...)...)
 	stop()
 	if err != nil {
-		return toolFailure("download", pkgs[len(pkgs)-1].Name, err)
+		return err
 	}
 	for _, p := range pkgs {
 		if err := ctx.Err(); err != nil {

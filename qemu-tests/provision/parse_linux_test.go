@@ -94,7 +94,7 @@ func TestFindParts(t *testing.T) {
 }
 
 func TestCheckSpace(t *testing.T) {
-	if err := checkSpace(t.TempDir(), 1); err != nil {
+	if err := (&setup{host: &host{}, cache: cache{t.TempDir()}}).checkSpace(1); err != nil {
 		t.Error(err)
 	}
 }

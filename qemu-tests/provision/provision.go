@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"time"
 )
 
 // QEMU is an emulator ready to run.
@@ -57,7 +58,9 @@ type host struct {
 	lookPath func(string) (string, error)
 	aptConf  string                  // appended to the configuration of apt
 	fault    func(step string) error // asked before every step that can fail outside this process
+	least    int64                   // bytes that must be free before anything is fetched; 0: leastSpace
 	anySpace bool                    // do not compare the needed space with the free one
+	noPause  bool                    // do not wait between two attempts to fetch
 }
 
 func (h *host) env(name string) string {
@@ -88,8 +91,27 @@ func (h *host) step(name string) error {
 	return nil
 }
 
+func (h *host) pause(d time.Duration) time.Duration {
+	if h.noPause {
+		return 0
+	}
+	return d
+}
+
+// CacheDir returns the cache folder that the zero Options mean: GOMMU_CACHE, else "gommu" in os.UserCacheDir. It need
+// not exist.
+func CacheDir() (string, error) {
+	var o Options
+	return o.cacheDir()
+}
+
 // cache returns the cache of opts. The folder need not exist.
 func (o *Options) cache() (cache, error) {
+	dir, err := o.cacheDir()
+	return cache{dir: filepath.Join(dir, layout)}, err
+}
+
+func (o *Options) cacheDir() (string, error) {
 	dir, from := o.Cache, "Options.Cache"
 	if dir == "" {
 		dir, from = o.host.env(envCache), envCache
@@ -97,15 +119,15 @@ func (o *Options) cache() (cache, error) {
 	if dir == "" {
 		base, err := os.UserCacheDir()
 		if err != nil {
-			return cache{}, &Error{Op: "cache folder", Err: err, Remedy: "set " + envCache + " to a folder to keep QEMU and the kernel in"}
+			return "", &Error{Op: "cache folder", Err: err, Remedy: "set " + envCache + " to a folder to keep QEMU and the kernel in"}
 		}
 		dir, from = filepath.Join(base, "gommu"), "the user's cache folder"
 	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
-		return cache{}, &Error{Op: "cache folder", Name: from, Err: err}
+		return "", &Error{Op: "cache folder", Name: from, Err: err}
 	}
-	return cache{dir: filepath.Join(dir, layout)}, nil
+	return dir, nil
 }
 
 // Find returns the QEMUs and the kernel that are ready to use. It is FindQEMU and, unless NoKernel is set,

@@ -147,6 +147,27 @@ func TestNoSpace(t *testing.T) {
 	}
 }
 
+// A disk that can hold no unit at all is refused before anything is fetched.
+func TestNoSpaceAtAll(t *testing.T) {
+	if inMountNamespace(t) {
+		return
+	}
+	m := newMirror(t, standardArchive(t))
+	opts := machine(t, m.URL)
+	smallDisk(t, &opts, "1m")
+	opts.host.least = 0 // as it is outside of tests
+	_, err := Setup(t.Context(), opts)
+	if !errors.Is(err, ErrNoSpace) || !strings.Contains(err.Error(), "needs 100 MB in ") || !strings.Contains(err.Error(), "free some or set GOMMU_CACHE") {
+		t.Error(err)
+	}
+	if n := m.requests.Load(); n > 0 {
+		t.Errorf("%d requests", n)
+	}
+	if got := entries(t, opts); len(got) > 0 {
+		t.Errorf("left: %v", got)
+	}
+}
+
 func TestReadOnly(t *testing.T) {
 	if inMountNamespace(t) {
 		return

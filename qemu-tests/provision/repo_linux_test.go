@@ -248,7 +248,9 @@ func machine(t testing.TB, uri string) Options {
 				}
 				return exec.LookPath(name)
 			},
-			aptConf: "Acquire::Retries \"0\";\nAcquire::http::Proxy \"DIRECT\";\nAcquire::http::Timeout \"60\";\n",
+			aptConf: "Acquire::http::Proxy \"DIRECT\";\nAcquire::http::Timeout \"60\";\n",
+			noPause: true,
+			least:   1,
 		},
 	}
 }

@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -186,8 +187,15 @@ func (s *setup) newStaging() (string, error) {
 	return os.MkdirTemp(s.cache.dir, stagingPrefix)
 }
 
+// leastSpace is what a Setup needs that fetches anything, in bytes: Debian 12's package lists with apt's caches of them take
+// 94 MB where apt keeps lists compressed.
+const leastSpace = 100e6
+
 // fill plans all units, compares what they need with the free space, and builds them one after the other.
 func (s *setup) fill(ctx context.Context, staging string, own []source, backports source, missing []role) error {
+	if err := s.checkSpace(cmp.Or(s.host.least, leastSpace)); err != nil {
+		return err
+	}
 	root := filepath.Join(staging, "apt")
 	a, err := newApt(root, s.host, own)
 	if err != nil {
@@ -197,10 +205,8 @@ func (s *setup) fill(ctx context.Context, staging string, own []source, backport
 	if err != nil {
 		return err
 	}
-	if !s.host.anySpace {
-		if err := checkSpace(staging, neededSpace(plans)); err != nil {
-			return err
-		}
+	if err := s.checkSpace(neededSpace(plans)); err != nil {
+		return err
 	}
 	for _, p := range plans {
 		dir := filepath.Join(staging, string(p.role))

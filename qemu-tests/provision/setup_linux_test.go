@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -307,6 +309,84 @@ func TestSetupFailures(t *testing.T) {
 			whole(t, opts)
 		})
 	}
+}
+
+// While an archive does not answer apt is run three times, and asks itself no more often; when it has nothing to give, once.
+func TestFetchAgain(t *testing.T) {
+	t.Parallel()
+	const index, pkg = "alpha/main/binary-amd64/Packages", "seabios_"
+	for _, test := range []struct {
+		name   string
+		file   string // the one that is in trouble
+		status int    // what is answered; 0: half of the file
+		times  int64  // how often
+		runs   int    // of apt-get that end in trouble
+		want   error
+	}{
+		{"index once", index, 0, 2, 1, nil},
+		{"index for ever", index, 0, 99, 3, ErrNetwork},
+		{"package once", pkg, 0, 2, 1, nil},
+		{"package for ever", pkg, 0, 99, 3, ErrNetwork},
+		{"package gone", pkg, http.StatusNotFound, 99, 1, ErrNetwork},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			m := newMirror(t, standardArchive(t))
+			opts := machine(t, m.URL)
+			opts.NoKernel = true
+			var trouble atomic.Int64
+			runs, last := 0, int64(0)
+			opts.host.fault = func(step string) error {
+				if n := trouble.Load(); n > last {
+					last, runs = n, runs+1
+				}
+				return nil
+			}
+			m.misbehave(func(w http.ResponseWriter, path string, b []byte) bool {
+				if !strings.Contains(path, test.file) || trouble.Load() >= test.times {
+					return false
+				}
+				trouble.Add(1)
+				if test.status != 0 {
+					w.WriteHeader(test.status)
+					return true
+				}
+				w.Header().Set("Content-Length", strconv.Itoa(len(b)))
+				_, _ = w.Write(b[:len(b)/2])
+				panic(http.ErrAbortHandler)
+			})
+			_, err := Setup(t.Context(), opts)
+			if !errors.Is(err, test.want) {
+				t.Errorf("error %v, want %v", err, test.want)
+			}
+			_ = opts.host.fault("the end")
+			// apt's http method takes a transfer that broke off up again by itself.
+			if n := trouble.Load(); runs != test.runs || n > 3*int64(runs) {
+				t.Errorf("%d runs ended in trouble, want %d; %d requests", runs, test.runs, n)
+			}
+			consistent(t, opts)
+		})
+	}
+}
+
+// Between two attempts Setup waits, and not when it was cancelled.
+func TestFetchPause(t *testing.T) {
+	t.Parallel()
+	m := newMirror(t, standardArchive(t))
+	opts := machine(t, m.URL)
+	opts.host.noPause = false
+	ctx, cancel := context.WithCancel(t.Context())
+	m.misbehave(func(w http.ResponseWriter, path string, _ []byte) bool {
+		cancel()
+		panic(http.ErrAbortHandler)
+	})
+	if _, err := Setup(ctx, opts); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want context.Canceled", err)
+	}
+	if d := opts.host.pause(fetchPause); d != fetchPause {
+		t.Errorf("pauses for %v, want %v", d, fetchPause)
+	}
+	consistent(t, opts)
 }
 
 func TestSetupServerGone(t *testing.T) {

@@ -12,8 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkSpace compares the bytes that are needed with those free in the file system of dir.
-func checkSpace(dir string, need int64) error {
+// checkSpace compares the bytes that are needed with those free in the file system of the cache.
+func (s *setup) checkSpace(need int64) error {
+	if s.host.anySpace {
+		return nil
+	}
+	dir := s.cache.dir
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return fileError("check space", dir, err)

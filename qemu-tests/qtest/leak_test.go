@@ -7,55 +7,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"runtime"
-	"strings"
-	"syscall"
 	"testing"
 
+	"gommu/internal/held"
 	"gommu/iommu/vtd"
 	"gommu/pagetable"
 	"gommu/qemu-tests/qtest"
 )
 
-// held is what this process holds of the system.
-type held struct{ fds, mappings, goroutines int }
-
-// resources counts them. The runtime's poller and the like have to be there.
-func resources(t testing.TB) held {
+// resources is what this process holds. The runtime's poller and the like have to be there.
+func resources(t testing.TB) held.State {
 	t.Helper()
 	m, err := qtest.Start(t.Context(), qtest.Config{QEMU: script(t, answerOnce+"; "+hang)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	m.Close()
-	return count(t)
-}
-
-func count(t testing.TB) held {
-	t.Helper()
-	fds, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	maps, err := os.ReadFile("/proc/self/maps")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return held{len(fds), strings.Count(string(maps), "memfd:gommu-"), runtime.NumGoroutine()}
-}
-
-// check compares with what is held now. Goroutines take a moment to end.
-func (h held) check(t testing.TB) {
-	t.Helper()
-	var now held
-	eventually(t, "goroutines end", func() bool { now = count(t); return now.goroutines <= h.goroutines })
-	if now.fds != h.fds || now.mappings != h.mappings {
-		t.Errorf("%+v before, %+v after", h, now)
-	}
-	if _, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); err != syscall.ECHILD {
-		t.Errorf("a child process is left: %v", err)
-	}
+	return held.Now(t)
 }
 
 // tour brings a machine up, moves bytes, shows a blocked access, and takes
@@ -165,7 +133,7 @@ func TestFailEverywhere(t *testing.T) {
 			}
 			tour(t, md, func(started *qtest.Machine) { m = started }) // may have been done before QEMU died
 		}
-		before.check(t)
+		held.Check(t, before)
 	})
 }
 
@@ -176,7 +144,7 @@ func TestTour(t *testing.T) {
 		if _, err := tour(t, md, nil); err != nil {
 			t.Error(err)
 		}
-		before.check(t)
+		held.Check(t, before)
 	})
 }
 

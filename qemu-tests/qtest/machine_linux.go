@@ -6,25 +6,28 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gommu/qemu-tests/internal/child"
 )
 
 // A Machine is a running QEMU whose registers, configuration space and RAM are
 // at hand. Make one with Start.
 type Machine struct {
 	cfg     Config
-	proc    *process
+	proc    *child.Process
+	output  child.Tail // what QEMU printed
 	ram     []byte
 	closing atomic.Bool // Close or Kill was called: QEMU's end is expected
 
 	mu       sync.Mutex // one request at a time
-	conn     net.Conn
+	conn     *os.File
 	answers  *bufio.Reader
 	requests int
 	err      error // sticky
@@ -34,7 +37,6 @@ type Machine struct {
 	nextBAR uint64
 
 	closeOnce sync.Once
-	closeErr  error
 }
 
 // Start runs a machine. It returns when QEMU has answered its first request,
@@ -48,12 +50,12 @@ func Start(ctx context.Context, cfg Config) (*Machine, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, &OpError{Op: "start", Target: cfg.QEMU, Err: err}
 	}
-	m := &Machine{cfg: cfg, nextBAR: firstBAR}
+	m := &Machine{cfg: cfg, nextBAR: firstBAR, output: child.Tail{Limit: outputKept}}
 	if err := m.launch(); err != nil {
 		m.release()
 		return nil, startError(cfg.QEMU, err)
 	}
-	stop := context.AfterFunc(ctx, m.proc.kill)
+	stop := context.AfterFunc(ctx, m.proc.Kill)
 	_, err = m.request("endianness")
 	if !stop() && ctx.Err() != nil {
 		err = &OpError{Op: "start", Target: cfg.QEMU, Err: ctx.Err()}
@@ -68,7 +70,7 @@ func Start(ctx context.Context, cfg Config) (*Machine, error) {
 
 // launch makes the memory, the socket and the process.
 func (m *Machine) launch() error {
-	ram, err := memFile("ram", m.cfg.Memory)
+	ram, err := ramFile(m.cfg.Memory)
 	if err != nil {
 		return err
 	}
@@ -81,31 +83,15 @@ func (m *Machine) launch() error {
 		return err
 	}
 	defer bios.Close()
-	ours, theirs, err := socketPair()
+	ours, theirs, err := child.SocketPair("qtest")
 	if err != nil {
-		return err
+		return fmt.Errorf("make socket pair: %w", err)
 	}
 	m.conn, m.answers = ours, bufio.NewReader(ours)
 	defer theirs.Close()
-	m.proc, err = startProcess(m.cfg.QEMU, m.cfg.args(), []*os.File{theirs, ram, bios})
+	command := append([]string{m.cfg.QEMU}, m.cfg.args()...)
+	m.proc, err = child.Start(context.Background(), command, []*os.File{theirs, ram, bios}, &m.output)
 	return err
-}
-
-// socketPair returns two ends of a stream: one for the runtime's poller, one to
-// give to a child.
-func socketPair() (net.Conn, *os.File, error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make socket pair: %w", err)
-	}
-	ours, theirs := os.NewFile(uintptr(fds[0]), "qtest"), os.NewFile(uintptr(fds[1]), "qtest")
-	conn, err := net.FileConn(ours) // duplicates the descriptor
-	ours.Close()
-	if err != nil {
-		theirs.Close()
-		return nil, nil, fmt.Errorf("make socket pair: %w", err)
-	}
-	return conn, theirs, nil
 }
 
 // startError turns a failed launch into what the caller can act upon.
@@ -150,35 +136,33 @@ func (m *Machine) Requests() int {
 // until Close.
 func (m *Machine) Kill() {
 	m.closing.Store(true)
-	m.proc.kill()
+	m.proc.Kill()
 }
 
 // Close ends QEMU and gives back everything that Start made. It reports if QEMU
 // had ended by itself before. Twice is harmless.
-func (m *Machine) Close() error {
+func (m *Machine) Close() (err error) {
 	m.closeOnce.Do(func() {
 		unexpected := false
 		select {
-		case <-m.proc.done:
+		case <-m.proc.Done():
 			unexpected = !m.closing.Load()
 		default:
 		}
 		m.closing.Store(true)
 		m.release()
 		if unexpected {
-			m.closeErr = m.exited("close")
+			err = m.exited("close")
 		}
 	})
-	err := m.closeErr
-	m.closeErr = nil
 	return err
 }
 
 // release undoes launch, however far that came.
 func (m *Machine) release() {
 	if m.proc != nil {
-		m.proc.kill()
-		<-m.proc.done
+		m.proc.Kill()
+		<-m.proc.Done()
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -194,11 +178,30 @@ func (m *Machine) release() {
 	}
 }
 
+// outputKept is how much of what QEMU prints an error may have, in bytes.
+const outputKept = 4 << 10
+
+// complaint is what QEMU printed last, without the warning that -icount sleep=off always gives.
+func (m *Machine) complaint() string {
+	var said []string
+	for line := range strings.Lines(string(m.output.Bytes())) {
+		line = strings.TrimSpace(line)
+		if line != "" && !strings.Contains(line, "icount sleep disabled and no active timers") {
+			said = append(said, line)
+		}
+	}
+	return strings.Join(said, "; ")
+}
+
 // exited is the error for a QEMU that has ended.
 func (m *Machine) exited(op string) error {
+	how := "exit status 0"
+	if err := m.proc.Err(); err != nil {
+		how = err.Error()
+	}
 	return &OpError{
-		Op: op, Target: m.cfg.QEMU, Stderr: m.proc.output.String(),
-		Err: fmt.Errorf("%w: %s", ErrExited, m.proc.status()),
+		Op: op, Target: m.cfg.QEMU, Stderr: m.complaint(),
+		Err: fmt.Errorf("%w: %s", ErrExited, how),
 	}
 }
 
@@ -208,9 +211,9 @@ const reapTime = 2 * time.Second
 // lost is the error for a socket that broke.
 func (m *Machine) lost(op string, err error) error {
 	select {
-	case <-m.proc.done:
+	case <-m.proc.Done():
 		return m.exited(op)
 	case <-time.After(reapTime):
-		return &OpError{Op: op, Target: m.cfg.QEMU, Stderr: m.proc.output.String(), Err: err}
+		return &OpError{Op: op, Target: m.cfg.QEMU, Stderr: m.complaint(), Err: err}
 	}
 }

@@ -5,32 +5,30 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"gommu/qemu-tests/internal/child"
 )
 
-// memFile makes an unnamed file of the given size in memory. QEMU opens it
-// through its inherited descriptor in /proc/self/fd, so nothing is left behind
-// on any file system, however the processes end.
-func memFile(name string, size int64) (*os.File, error) {
-	fd, err := unix.MemfdCreate("gommu-"+name, unix.MFD_CLOEXEC)
+// ramFile makes the machine's memory.
+func ramFile(size int64) (*os.File, error) {
+	f, err := child.MemoryFile("gommu-ram")
 	if err != nil {
-		return nil, fmt.Errorf("create memory file for %s: %w", name, err)
+		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), name)
 	if err := f.Truncate(size); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("size memory file for %s to %d bytes: %w", name, size, err)
+		return nil, fmt.Errorf("size memory file to %d bytes: %w", size, err)
 	}
 	return f, nil
 }
 
 // firmwareFile is the firmware in a memory file.
 func firmwareFile() (*os.File, error) {
-	b := firmware()
-	f, err := memFile("firmware", int64(len(b)))
+	f, err := child.MemoryFile("gommu-firmware")
 	if err != nil {
 		return nil, err
 	}
-	if _, err := f.WriteAt(b, 0); err != nil {
+	if _, err := f.WriteAt(firmware(), 0); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("write firmware: %w", err)
 	}

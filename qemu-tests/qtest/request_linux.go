@@ -33,7 +33,7 @@ func (m *Machine) stop(err error) {
 	if !errors.Is(err, ErrExited) {
 		m.closing.Store(true) // the end that follows is ours, not for Close to report
 	}
-	m.proc.kill()
+	m.proc.Kill()
 }
 
 // exchange is request without the memory of failure. The caller holds mu.
@@ -68,7 +68,7 @@ func (m *Machine) exchange(command string) (string, error) {
 // broken is the error for an exchange that the socket did not finish.
 func (m *Machine) broken(op string, err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return &OpError{Op: op, Target: m.cfg.QEMU, Stderr: m.proc.output.String(), Err: fmt.Errorf("%w (%v)", ErrTimeout, m.cfg.Timeout)}
+		return &OpError{Op: op, Target: m.cfg.QEMU, Stderr: m.complaint(), Err: fmt.Errorf("%w (%v)", ErrTimeout, m.cfg.Timeout)}
 	}
 	return m.lost(op, err)
 }

@@ -8,13 +8,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"gommu/internal/held"
 	"gommu/pci"
 	"gommu/qemu-tests/qtest"
 )
@@ -74,7 +73,7 @@ func TestStartFails(t *testing.T) {
 			if _, ok := errors.AsType[*qtest.OpError](err); !ok {
 				t.Errorf("%T is no *qtest.OpError", err)
 			}
-			before.check(t)
+			held.Check(t, before)
 		})
 	}
 }
@@ -90,7 +89,7 @@ func TestStartCancelled(t *testing.T) {
 	if _, err := qtest.Start(ctx, qtest.Config{QEMU: script(t, hang)}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("with a context that has ended: %v", err)
 	}
-	before.check(t)
+	held.Check(t, before)
 }
 
 func TestBadOption(t *testing.T) {
@@ -136,6 +135,30 @@ func TestExitReported(t *testing.T) {
 	}
 }
 
+// TestCloseAtOnce: of several that close a machine, one is told how it ended.
+func TestCloseAtOnce(t *testing.T) {
+	m, err := qtest.Start(t.Context(), qtest.Config{QEMU: script(t, answerOnce+`; exit 3`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "QEMU is gone", func() bool { m.Read(0, 4); return m.Err() != nil })
+	errs := make(chan error, 8)
+	for range cap(errs) {
+		go func() { errs <- m.Close() }()
+	}
+	told := 0
+	for range cap(errs) {
+		if err := <-errs; errors.Is(err, qtest.ErrExited) {
+			told++
+		} else if err != nil {
+			t.Error(err)
+		}
+	}
+	if told != 1 {
+		t.Errorf("%d were told, want 1", told)
+	}
+}
+
 func TestAfterClose(t *testing.T) {
 	m, err := qtest.Start(t.Context(), qtest.Config{QEMU: script(t, answerOnce+"; "+hang)})
 	if err != nil {
@@ -175,51 +198,6 @@ func TestWindowBounds(t *testing.T) {
 	if m.Read(0, 3) != ^uint64(0) {
 		t.Error("a width of 3 bytes read something")
 	}
-}
-
-// TestDiesWithParent kills a process that runs a machine, without any warning.
-func TestDiesWithParent(t *testing.T) {
-	const env = "GOMMU_TEST_RUN_MACHINE"
-	if qemu := os.Getenv(env); qemu != "" { // the process to be killed
-		if _, err := qtest.Start(t.Context(), qtest.Config{QEMU: qemu}); err != nil {
-			t.Fatal(err)
-		}
-		select {}
-	}
-	pidFile := filepath.Join(t.TempDir(), "pid")
-	qemu := script(t, answerOnce+`; echo $$ >`+pidFile+`.new; mv `+pidFile+`.new `+pidFile+`; `+hang)
-	helper := exec.Command(os.Args[0], "-test.run=^TestDiesWithParent$")
-	helper.Env = append(os.Environ(), env+"="+qemu)
-	if err := helper.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer helper.Wait()
-	defer helper.Process.Kill()
-	var pid []byte
-	eventually(t, "the machine starts", func() bool {
-		var err error
-		pid, err = os.ReadFile(pidFile)
-		return err == nil
-	})
-	// Long enough for the runtime to retire idle threads, were QEMU tied to one.
-	time.Sleep(50 * time.Millisecond)
-	if gone(string(pid)) {
-		t.Fatal("the machine ended before its parent")
-	}
-	helper.Process.Signal(syscall.SIGKILL)
-	helper.Wait()
-	eventually(t, "the machine ends", func() bool { return gone(string(pid)) })
-}
-
-// gone says whether a process has ended (it may be waiting for init to take
-// notice).
-func gone(pid string) bool {
-	stat, err := os.ReadFile("/proc/" + strings.TrimSpace(pid) + "/stat")
-	if err != nil {
-		return true
-	}
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	return strings.HasPrefix(rest, "Z")
 }
 
 // eventually waits for something that takes an unknown time.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/u-root/u-root/pkg/cpio"
 
+	"gommu/qemu-tests/internal/child"
 	"gommu/qemu-tests/vm/internal/wire"
 )
 
@@ -63,14 +64,14 @@ type running struct {
 	m               Machine
 	console, result *os.File   // our ends
 	theirs          []*os.File // image, console, result
-	consoleTail     tail
-	qemuTail        tail
+	consoleTail     child.Tail
+	qemuTail        child.Tail
 	session         session
 }
 
 // prepare makes the image and the sockets, and refuses what would fail after the run.
 func prepare(m Machine, program []cpio.Record) (_ *running, err error) {
-	r := &running{m: m, consoleTail: tail{limit: consoleKept}, qemuTail: tail{limit: qemuLogKept}}
+	r := &running{m: m, consoleTail: child.Tail{Limit: consoleKept}, qemuTail: child.Tail{Limit: qemuLogKept}}
 	r.session = session{machine: m, fetched: map[string]bool{}}
 	defer func() {
 		if err != nil {
@@ -82,7 +83,7 @@ func prepare(m Machine, program []cpio.Record) (_ *running, err error) {
 			return nil, &Error{Op: "file from the guest", Path: to, Err: err}
 		}
 	}
-	image, err := memoryFile("gommu-initramfs")
+	image, err := child.MemoryFile("gommu-initramfs")
 	if err != nil {
 		return nil, &Error{Op: "image", Err: err}
 	}
@@ -91,7 +92,7 @@ func prepare(m Machine, program []cpio.Record) (_ *running, err error) {
 		return nil, err
 	}
 	for _, ours := range []**os.File{&r.console, &r.result} {
-		a, b, err := socketPair("gommu-qemu")
+		a, b, err := child.SocketPair("gommu-qemu")
 		if err != nil {
 			return nil, &Error{Op: "boot", Err: err}
 		}
@@ -113,9 +114,12 @@ func (r *running) run(parent context.Context, command []string, accel string) (*
 	ctx, cancel := context.WithTimeoutCause(parent, r.m.Timeout, ErrTimeout)
 	defer cancel()
 	r.session.begin = time.Now()
-	done, exit, err := start(ctx, command, r.theirs, &r.qemuTail)
+	qemu, err := child.Start(ctx, command, r.theirs, &r.qemuTail)
 	if err != nil {
 		return nil, &Error{Op: "start QEMU", Path: r.m.QEMU.Path, Err: err}
+	}
+	for _, f := range r.theirs { // else the sockets would not end with QEMU
+		f.Close()
 	}
 	consoleEnd, resultEnd := make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -132,7 +136,7 @@ func (r *running) run(parent context.Context, command []string, accel string) (*
 		}
 		resultEnd <- err
 	}()
-	<-done
+	<-qemu.Done()
 	cause := context.Cause(ctx)
 	elapsed := time.Since(r.session.begin)
 	deadline := time.Now().Add(drainLimit)
@@ -142,7 +146,7 @@ func (r *running) run(parent context.Context, command []string, accel string) (*
 	portErr := <-resultEnd
 
 	res := r.outcome(command, accel, elapsed)
-	return res, r.verdict(cause, *exit, portErr)
+	return res, r.verdict(cause, qemu.Err(), portErr)
 }
 
 // outcome collects the result; the readers have ended.
@@ -151,7 +155,7 @@ func (r *running) outcome(command []string, accel string, elapsed time.Duration)
 	res := &Result{
 		ExitCode: s.status.Code, Signal: s.status.Signal,
 		Stdout: s.stdout.Bytes(), Stderr: s.stderr.Bytes(),
-		Console: r.consoleTail.bytes(), KernelLog: s.log.Bytes(), QEMULog: r.qemuTail.bytes(),
+		Console: r.consoleTail.Bytes(), KernelLog: s.log.Bytes(), QEMULog: r.qemuTail.Bytes(),
 		Command: command, Accel: accel,
 		Started: s.started, Elapsed: elapsed,
 	}
@@ -188,6 +192,6 @@ func (r *running) verdict(cause, exit, port error) error {
 	default:
 		err = ErrNoResult
 	}
-	log := append(r.qemuTail.bytes(), r.consoleTail.bytes()...)
+	log := append(r.qemuTail.Bytes(), r.consoleTail.Bytes()...)
 	return &Error{Op: "boot", Err: err, Log: lastLines(log, tailLines)}
 }

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 
 	"github.com/klauspost/compress/zstd"
+
+	"gommu/qemu-tests/provision"
 )
 
 // The parts of a bzImage's header that tell where the compressed vmlinux lies
@@ -124,13 +126,9 @@ func payloadReader(p []byte) (io.ReadCloser, error) {
 
 // cacheDir returns the folder for what is made once, and makes it.
 func cacheDir() (string, error) {
-	dir := os.Getenv("GOMMU_CACHE")
-	if dir == "" {
-		user, err := os.UserCacheDir()
-		if err != nil {
-			return "", err
-		}
-		dir = filepath.Join(user, "gommu")
+	dir, err := provision.CacheDir()
+	if err != nil {
+		return "", err
 	}
 	dir = filepath.Join(dir, "vm")
 	return dir, os.MkdirAll(dir, 0o755)

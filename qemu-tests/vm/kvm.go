@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"gommu/qemu-tests/internal/child"
 )
 
 // kvmLimit is how long the probe may take. A kernel starts in half a second under KVM.
@@ -77,23 +79,29 @@ func (m Machine) kvmWorks(ctx context.Context, kernel string) error {
 func (m Machine) probeKVM(parent context.Context, kernel string, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(parent, limit)
 	defer cancel()
-	log := tail{limit: qemuLogKept}
+	log := child.Tail{Limit: qemuLogKept}
 	command := append([]string{m.QEMU.Path}, platform("kvm", 256, 1)...)
 	command = append(command, "-kernel", kernel, "-append", cmdline, "-serial", "stdio")
-	done, exit, err := start(ctx, command, nil, &log)
+	qemu, err := child.Start(ctx, command, nil, &log)
 	if err != nil {
 		return err
 	}
-	<-done
+	<-qemu.Done()
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("a guest did not start within %v", limit)
-	case *exit != nil:
-		return fmt.Errorf("QEMU: %w: %s", *exit, lastLines(log.bytes(), 3))
-	case !bytes.Contains(log.bytes(), []byte("Kernel panic")):
+	case qemu.Err() != nil:
+		return fmt.Errorf("QEMU: %w: %s", qemu.Err(), lastLines(log.Bytes(), 3))
+	case !bytes.Contains(log.Bytes(), []byte("Kernel panic")):
 		return errors.New("a guest ended before its kernel had started")
 	}
 	return nil
+}
+
+// bootID changes with each start of the host.
+func bootID() string {
+	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(b))
 }
 
 // answerFile is where the answer for a key is kept: one file for all starts of the host.

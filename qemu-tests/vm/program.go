@@ -10,7 +10,6 @@ import (
 	"slices"
 
 	"github.com/u-root/u-root/pkg/cpio"
-	"github.com/u-root/u-root/pkg/ldd"
 )
 
 // loadProgram returns the records of an initramfs for a program: itself as /init and,
@@ -34,7 +33,7 @@ func loadProgram(file string) ([]cpio.Record, error) {
 		return fail(err)
 	}
 	recs := []cpio.Record{cpio.StaticFile("init", string(b), 0o755)}
-	libs, err := ldd.FList(file)
+	libs, err := libraries(file)
 	if err != nil {
 		return fail(fmt.Errorf("finding its libraries: %w", err))
 	}

@@ -8,37 +8,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"gommu/qemu-tests/vm/internal/wire"
 )
-
-// A tail keeps the last bytes written to it: at least limit of them, at most twice as
-// many. Any number of goroutines may write.
-type tail struct {
-	mu    sync.Mutex
-	limit int
-	buf   []byte
-}
-
-func (t *tail) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.buf = append(t.buf, b...)
-	if over := len(t.buf) - t.limit; over > t.limit {
-		t.buf = append(t.buf[:0], t.buf[over:]...)
-	}
-	return len(b), nil
-}
-
-// bytes returns a copy of the last limit bytes.
-func (t *tail) bytes() []byte {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return bytes.Clone(t.buf[max(0, len(t.buf)-t.limit):])
-}
 
 // A session receives what the guest sends over the result port.
 type session struct {

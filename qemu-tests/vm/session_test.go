@@ -93,19 +93,3 @@ func TestFetchFails(t *testing.T) {
 		t.Errorf("no folder: %v", err)
 	}
 }
-
-func TestTail(t *testing.T) {
-	tl := tail{limit: 10}
-	var all []byte
-	for i := range 100 {
-		b := bytes.Repeat([]byte{byte('a' + i%26)}, i%25)
-		tl.Write(b)
-		all = append(all, b...)
-		if got, want := tl.bytes(), all[max(0, len(all)-10):]; !bytes.Equal(got, want) {
-			t.Fatalf("%q, want %q", got, want)
-		}
-		if len(tl.buf) > 2*tl.limit {
-			t.Fatalf("keeps %d bytes", len(tl.buf))
-		}
-	}
-}

@@ -12,33 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"gommu/internal/held"
 	"gommu/qemu-tests/provision"
 )
-
-// left is what a boot must not leave behind: descriptors, child processes, files in the folder
-// for temporary ones.
-type left struct {
-	fds, children, files int
-}
-
-func whatIsLeft(t *testing.T) left {
-	t.Helper()
-	fds, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var children int
-	lists, _ := filepath.Glob("/proc/self/task/*/children")
-	for _, l := range lists {
-		b, _ := os.ReadFile(l)
-		children += len(strings.Fields(string(b)))
-	}
-	files, err := os.ReadDir(os.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return left{len(fds), children, len(files)}
-}
 
 // TestEndings ends boots in every way that there is, and finds nothing left of them.
 func TestEndings(t *testing.T) {
@@ -73,7 +49,7 @@ func TestEndings(t *testing.T) {
 				c.change(&m)
 			}
 			m.KVM = KVMNever
-			before := whatIsLeft(t)
+			before := held.Now(t)
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
 			if c.cancel < 0 {
@@ -86,8 +62,9 @@ func TestEndings(t *testing.T) {
 			if !errors.As(err, &e) || c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
 				t.Errorf("%v; want %v with %q", err, c.want, c.text)
 			}
-			if after := whatIsLeft(t); after != before {
-				t.Errorf("before %+v, after %+v", before, after)
+			held.Check(t, before)
+			if files, err := os.ReadDir(tmp); err != nil || len(files) > 0 {
+				t.Errorf("temporary files are left: %v, %v", files, err)
 			}
 		})
 	}
@@ -131,77 +108,6 @@ func TestHang(t *testing.T) {
 	if res.ExitCode == -1 || !bytes.Contains(res.Stderr, []byte("SIGQUIT")) && res.Signal != "quit" {
 		t.Errorf("exit code %d, no goroutine dump: %s", res.ExitCode, res.Stderr)
 	}
-}
-
-// TestNoOrphans: QEMU ends with the process that started it, however that ends, and a wrapper's QEMU
-// with the wrapper.
-func TestNoOrphans(t *testing.T) {
-	qemu := provision.QEMU{Path: os.Getenv("GOMMU_VM_TEST_QEMU"), Version: "0"}
-	if os.Getenv(inHelper) == "1" {
-		m := machine(t, "ok")
-		m.QEMU, m.KVM = qemu, KVMNever
-		Boot(context.Background(), m)
-		t.Error("the fake QEMU ended")
-		return
-	}
-	t.Parallel()
-	Require(t)
-	dir := t.TempDir()
-	// The script stands for QEMU, and writes which process it is.
-	qemu = fakeQEMU(t, "echo $$ > "+dir+"/new && mv "+dir+"/new "+dir+"/pid; exec sleep 1000")
-	helper := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
-	helper.Env = append(os.Environ(), inHelper+"=1", "GOMMU_VM_TEST_QEMU="+qemu.Path)
-	if err := helper.Start(); err != nil {
-		t.Fatal(err)
-	}
-	pid := waitFor(t, filepath.Join(dir, "pid"))
-	helper.Process.Kill()
-	helper.Wait()
-	waitGone(t, pid)
-
-	// A wrapper that does not exec.
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	m := machine(t, "ok")
-	m.KVM = KVMNever
-	m.QEMU = fakeQEMU(t, "sleep 1000 & echo $! > "+dir+"/new && mv "+dir+"/new "+dir+"/child; wait")
-	ended := make(chan error, 1)
-	go func() {
-		_, err := Boot(ctx, m)
-		ended <- err
-	}()
-	pid = waitFor(t, filepath.Join(dir, "child"))
-	cancel()
-	if err := <-ended; !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-	waitGone(t, pid)
-}
-
-const patience = 30 * time.Second
-
-// waitFor waits for a file and returns its content.
-func waitFor(t *testing.T, file string) string {
-	t.Helper()
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if b, err := os.ReadFile(file); err == nil {
-			return strings.TrimSpace(string(b))
-		}
-	}
-	t.Fatalf("%s did not come", file)
-	return ""
-}
-
-// waitGone waits until a process is gone or a zombie that PID 1 has yet to reap.
-func waitGone(t *testing.T, pid string) {
-	t.Helper()
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		b, err := os.ReadFile("/proc/" + pid + "/stat")
-		if err != nil || bytes.Contains(b, []byte(") Z ")) {
-			return
-		}
-	}
-	t.Errorf("process %s still runs", pid)
 }
 
 // TestDynamic boots a program that needs a loader and libraries.
