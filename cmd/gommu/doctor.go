@@ -108,7 +108,7 @@ func examine(h host) []finding {
 	return append(found,
 		rung("qtest", qemu.State == stateOK, "QEMU's VT-d without a guest"),
 		rung("vm", qemu.State == stateOK && kernel.State == stateOK, "VFIO in a Linux guest"),
-		rung("vfio", vfio, "this machine's own IOMMU"))
+		rung("vfio", vfio, "this machine's own IOMMU (the demo needs an edu device there)"))
 }
 
 func rung(name string, there bool, what string) finding {
