@@ -20,12 +20,17 @@ import (
 // caller who holds it. Close may be called again to go on waiting; Put accepts
 // elements as long as it does.
 //
+// Elements in caches are waited for in the same way. The first call of a cache after the
+// start of Close gives back what it holds; a cache whose owner makes no call has to be
+// flushed or closed.
+//
 // Close returns ErrFree if the source failed to free elements, and ErrSourceBusy if
 // ctx ended while the worker was inside the source; then the worker ends, and frees
 // what it got, when the source returns. Closing a closed pool does nothing.
 // Concurrent calls take turns.
 func (p *Pool[T]) Close(ctx context.Context) error {
 	p.ready.head.Or(closing)
+	p.shut.Store(true)
 	p.stop()
 	if !p.awaitTurn(ctx) {
 		return p.closeError(ctx, p.lent.depth(), fmt.Errorf("another Close is still at work: %w", ctx.Err()))
@@ -50,7 +55,11 @@ func (p *Pool[T]) Close(ctx context.Context) error {
 // are none.
 func (p *Pool[T]) closeError(ctx context.Context, out int, errs ...error) error {
 	if out > 0 {
-		errs = append(errs, fmt.Errorf("%w: %d not put back: %w", ErrLeaked, out, ctx.Err()))
+		where := ""
+		if n := p.cached.Load(); n > 0 {
+			where = fmt.Sprintf(", %d of them left in caches", min(n, int64(out)))
+		}
+		errs = append(errs, fmt.Errorf("%w: %d not put back%s: %w", ErrLeaked, out, where, ctx.Err()))
 	}
 	err := errors.Join(errs...)
 	if err == nil {

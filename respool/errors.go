@@ -6,12 +6,15 @@ import (
 )
 
 var (
-	// ErrEmpty is what Get returns from a pool that has nothing ready. The worker sees
+	// ErrEmpty is what Get returns from a pool that has nothing ready, or too little for a batch. The worker sees
 	// it at its next look: come back later, or give the pool a higher Low or Max.
 	ErrEmpty = errors.New("pool is empty")
 
 	// ErrClosed is what Get returns once Close was called, and Put once it is over.
 	ErrClosed = errors.New("pool is closed")
+
+	// ErrCacheClosed is what Get and Put of a Cache return after its Close.
+	ErrCacheClosed = errors.New("cache is closed")
 
 	// ErrForeign is what Put returns when nothing that it could take back is out.
 	ErrForeign = errors.New("more elements put than were got")
@@ -35,11 +38,11 @@ var (
 	ErrFree = errors.New("source failed to free elements")
 )
 
-// An OpError is the error of every method of a Pool.
+// An OpError is the error of every method of a Pool or a Cache.
 type OpError struct {
 	Op   string // "new", "get", "put" or "close"
 	Pool string // Options.Name, may be empty
-	Out  int    // elements still in use, where Err is ErrLeaked
+	Out  int    // elements still in use or in caches, where Err is ErrLeaked
 	Err  error  // an error of this package, the source's error wrapped in it
 }
 

@@ -40,3 +40,50 @@ func Example() {
 	// 4096 bytes, 1 in use
 	// respool: get "pages": pool is closed
 }
+
+// A poll loop takes a cache of its own.
+func ExampleCache() {
+	ctx := context.Background()
+	pool, err := respool.New(ctx, pages{}, respool.Options{Low: 64})
+	if err != nil {
+		log.Fatal(err)
+	}
+	cache := pool.NewCache(32) // this goroutine's
+	page, err := cache.Get()
+	if err != nil {
+		log.Fatal(err)
+	}
+	s := pool.Stats()
+	fmt.Println(s.InUse, "in use,", s.Cached, "cached")
+
+	if err := cache.Put(page); err != nil {
+		log.Fatal(err)
+	}
+	if err := cache.Close(); err != nil { // gives back what it holds
+		log.Fatal(err)
+	}
+	if err := pool.Close(ctx); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// 1 in use, 16 cached
+}
+
+func ExamplePool_GetBatch() {
+	ctx := context.Background()
+	pool, err := respool.New(ctx, pages{}, respool.Options{Low: 8, Max: 8})
+	if err != nil {
+		log.Fatal(err)
+	}
+	batch := make([][]byte, 5)
+	fmt.Println(pool.GetBatch(batch))
+	fmt.Println(pool.GetBatch(make([][]byte, 5))) // three are left: not one of them is taken
+	fmt.Println(pool.PutBatch(batch))
+	if err := pool.Close(ctx); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// <nil>
+	// respool: get: pool is empty
+	// <nil>
+}

@@ -3,6 +3,7 @@ package respool
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,6 +16,7 @@ type model struct {
 	v    *vault
 	p    *Pool[int]
 	o    Options
+	c    *Cache[int] // its contents are what the cache says, checked against the rest
 	free map[int]bool
 	out  []int
 	shut bool
@@ -28,8 +30,18 @@ func TestModel(t *testing.T) {
 		rapid.Check(struct{ rapid.TB }{t}, func(rt *rapid.T) {
 			m := newModel(t, rt)
 			rt.Repeat(map[string]func(*rapid.T){
-				"get":   m.get,
-				"put":   m.put,
+				"get": m.get,
+				"put": m.put,
+
+				"get batch":       m.getBatch,
+				"put batch":       m.putBatch,
+				"cache get":       m.cacheGet,
+				"cache put":       m.cachePut,
+				"cache get batch": m.cacheGetBatch,
+				"cache put batch": m.cachePutBatch,
+				"cache flush":     m.cacheFlush,
+				"new cache":       m.newCache,
+
 				"time":  m.time,
 				"break": func(*rapid.T) { m.v.setFail(always) },
 				"mend":  func(*rapid.T) { m.v.setFail(nil) },
@@ -59,6 +71,7 @@ func newModel(t *testing.T, rt *rapid.T) *model {
 		rt.Fatal(err)
 	}
 	m.p = p
+	m.c = p.NewCache(rapid.IntRange(0, 12).Draw(rt, "cache"))
 	rt.Cleanup(func() { _ = p.Close(ended()) }) // a failed check leaves no worker in the bubble
 	m.sync()
 	return m
@@ -70,7 +83,7 @@ func (m *model) sync() {
 	for e := range m.v.live {
 		m.free[e] = true
 	}
-	for _, e := range m.out {
+	for _, e := range slices.Concat(m.out, m.c.elems[:m.c.n]) {
 		delete(m.free, e)
 	}
 }
@@ -100,6 +113,8 @@ func (m *model) put(t *rapid.T) {
 	if len(m.out) > 0 {
 		k = rapid.IntRange(0, len(m.out)-1).Draw(t, "which")
 		e = m.out[k]
+	} else if m.c.n > 0 {
+		t.Skip("the pool would take it for one of the cache's")
 	} else {
 		want = ErrForeign
 	}
@@ -127,7 +142,7 @@ func (m *model) settled(t *rapid.T) {
 	if m.shut {
 		return
 	}
-	free, total := len(m.free), len(m.free)+len(m.out)
+	free, total := len(m.free), len(m.free)+len(m.out)+m.c.n
 	if free < m.o.Low && total < m.o.Max {
 		t.Fatalf("%d free, Low is %d, Max is not reached: %+v", free, m.o.Low, m.p.Stats())
 	}
@@ -144,7 +159,7 @@ func (m *model) giveUp(t *rapid.T) {
 	m.shut = true
 	m.sync()
 	var op *OpError
-	if len(m.out) > 0 && (!errors.As(err, &op) || op.Out != len(m.out)) {
+	if n := len(m.out) + m.c.n; n > 0 && (!errors.As(err, &op) || op.Out != n) {
 		t.Fatalf("Close: %v, %d are out", err, len(m.out))
 	}
 	if len(m.free) != 0 {
@@ -154,10 +169,13 @@ func (m *model) giveUp(t *rapid.T) {
 
 func (m *model) check(t *rapid.T) {
 	s := m.p.Stats()
-	if s.Free != len(m.free) || s.InUse != len(m.out) || s.LowestFree > int(s.Filled) {
+	if s.Cached != min(m.c.told, len(m.out)+m.c.n) {
+		t.Fatalf("%d in the cache, it told %d, the pool says %+v", m.c.n, m.c.told, s)
+	}
+	if s.Free != len(m.free) || s.InUse+s.Cached != len(m.out)+m.c.n || s.LowestFree > int(s.Filled) {
 		t.Fatalf("%d free and %d out, the pool says %+v", len(m.free), len(m.out), s)
 	}
-	if total := s.Free + s.InUse; !m.shut && total < m.o.Min {
+	if total := s.Free + s.InUse + s.Cached; !m.shut && total < m.o.Min {
 		t.Fatalf("%d in all, Min is %d: %+v", total, m.o.Min, s)
 	}
 	checkSum(t, m.p)
@@ -169,6 +187,9 @@ func (m *model) end(t *rapid.T) {
 	go func() { done <- m.p.Close(context.Background()) }()
 	synctest.Wait()
 	m.shut = false // Put is accepted while Close waits
+	if err := m.c.Close(); err != nil {
+		t.Fatal(err)
+	}
 	for len(m.out) > 0 {
 		m.put(t)
 	}

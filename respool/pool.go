@@ -16,6 +16,7 @@ type Pool[T any] struct {
 	elems  []T // by slot number; slot 0 does not exist
 	errs   hotErrors
 	filled uint64
+	shut   atomic.Bool // Close was called, for caches, who do not look at ready
 
 	stop    context.CancelFunc // ends the worker
 	stopped chan struct{}      // closed by the worker
@@ -35,13 +36,17 @@ type Pool[T any] struct {
 
 	// Not on the way of Get and Put.
 	total   atomic.Int64  // elements that exist: in ready, in use, or on their way
+	cached  atomic.Int64  // elements in caches after the last trip of each
 	bounced atomic.Uint64 // pops of lent that Put undid
 	asking  atomic.Bool   // the worker is inside the source
 	work    workCounters
 }
 
 // hotErrors are what Get and Put return, made beforehand.
-type hotErrors struct{ empty, getClosed, putClosed, foreign error }
+type hotErrors struct {
+	empty, getClosed, getCacheClosed   error
+	foreign, putClosed, putCacheClosed error
+}
 
 // noDip is the value of Pool.dip as long as there was no Get.
 const noDip = math.MaxInt64
@@ -75,6 +80,9 @@ func New[T any](ctx context.Context, src Source[T], opts Options) (*Pool[T], err
 			getClosed: &OpError{Op: "get", Pool: opts.Name, Err: ErrClosed},
 			putClosed: &OpError{Op: "put", Pool: opts.Name, Err: ErrClosed},
 			foreign:   &OpError{Op: "put", Pool: opts.Name, Err: ErrForeign},
+
+			getCacheClosed: &OpError{Op: "get", Pool: opts.Name, Err: ErrCacheClosed},
+			putCacheClosed: &OpError{Op: "put", Pool: opts.Name, Err: ErrCacheClosed},
 		},
 	}
 	p.ready.init(opts.Max)
@@ -117,20 +125,34 @@ func (p *Pool[T]) Get() (T, error) {
 	var none T
 	i, left, head := p.ready.pop(closing)
 	if i == 0 {
-		if head&closing != 0 {
-			return none, p.errs.getClosed
-		}
-		p.empty.Add(1)
-		return none, p.errs.empty
+		return none, p.refusal(head)
 	}
-	if n := int64(left); n < p.dip.Load() {
-		lower(&p.dip, n)
-		lower(&p.lowest, n)
-	}
+	p.dipped(left)
 	e := p.elems[i]
 	p.elems[i] = none // keep nothing alive that e points to
 	p.lent.push(i, 0)
 	return e, nil
+}
+
+// refusal is the error of a Get that found ready empty or closing.
+//
+//gommu:nosleep
+func (p *Pool[T]) refusal(head uint64) error {
+	if head&closing != 0 {
+		return p.errs.getClosed
+	}
+	p.empty.Add(1)
+	return p.errs.empty
+}
+
+// dipped notes that a Get left n elements.
+//
+//gommu:nosleep
+func (p *Pool[T]) dipped(n int) {
+	if n := int64(n); n < p.dip.Load() {
+		lower(&p.dip, n)
+		lower(&p.lowest, n)
+	}
 }
 
 // Put gives an element back that Get returned. While Close waits it is still

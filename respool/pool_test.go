@@ -156,6 +156,8 @@ func TestNewContextBoundsNewOnly(t *testing.T) {
 func TestHotPathAllocatesNothing(t *testing.T) {
 	v := newVault(t)
 	p := open(t, v, Options{Low: 2, High: 2, Max: 2, MinInterval: 1 << 40}) // the worker sleeps
+	c := p.NewCache(1)
+	buf := make([]int, 3)
 	for name, f := range map[string]func(){
 		"get and put": func() { e, _ := p.Get(); _ = p.Put(e) },
 		"empty": func() {
@@ -166,13 +168,28 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 		},
 		"foreign": func() { _ = p.Put(1) },
 		"stats":   func() { _ = p.Stats() },
+
+		"batch":         func() { _ = p.GetBatch(buf[:2]); _ = p.PutBatch(buf[:2]) },
+		"batch refused": func() { _ = p.GetBatch(buf); _ = p.PutBatch(buf) },
+		"cache":         func() { a, _ := c.Get(); b, _ := c.Get(); _ = c.Put(a); _ = c.Put(b) },
+		"cache batch":   func() { _ = c.GetBatch(buf[:2]); _ = c.PutBatch(buf[:2]) },
+		"cache refused": func() { _ = c.GetBatch(buf); _ = c.PutBatch(buf) },
+		"cache flush":   func() { e, _ := c.Get(); _ = c.Put(e); _ = c.Flush() },
 	} {
 		if n := testing.AllocsPerRun(1000, f); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)
 		}
 	}
+	if err := c.Flush(); err != nil {
+		t.Error(err)
+	}
 	end(t, p, v)
-	if n := testing.AllocsPerRun(1000, func() { _, err := p.Get(); _, _ = err, p.Put(1) }); n != 0 {
+	if n := testing.AllocsPerRun(1000, func() {
+		_, err := p.Get()
+		_, _ = err, p.Put(1)
+		_, err = c.Get()
+		_, _ = err, c.Put(1)
+	}); n != 0 {
 		t.Errorf("closed: %v allocations", n)
 	}
 }

@@ -2,6 +2,7 @@ package respool
 
 import (
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,8 +14,9 @@ import (
 func TestStackModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const slots = 5
-		var s stack
+		var s, other stack // other only lends its links
 		s.init(slots)
+		other.init(slots)
 		var model, loose []uint32
 		for i := range slots {
 			loose = append(loose, uint32(i+1))
@@ -54,6 +56,53 @@ func TestStackModel(t *testing.T) {
 				model, loose = model[:n-1], append(loose, i)
 				pops++
 			},
+			"push chain": func(t *rapid.T) {
+				if len(loose) == 0 {
+					t.Skip("nothing to push")
+				}
+				n := rapid.IntRange(1, len(loose)).Draw(t, "n")
+				for _, i := range loose[:n] { // the last one is on top of other
+					other.push(i, 0)
+				}
+				var noted notes
+				first, took, _, _ := other.popChain(n, n, 0, &noted)
+				if first != loose[n-1] || took != n {
+					t.Fatalf("popped %d from %d on", took, first)
+				}
+				ok := s.pushChain(&other, first, n, sealed, &noted)
+				if ok != (flags&sealed == 0) {
+					t.Fatalf("pushChain says %v, flags %#x", ok, flags)
+				}
+				if ok {
+					model = append(model, loose[:n]...)
+					loose = slices.Delete(loose, 0, n)
+				}
+			},
+			"pop chain": func(t *rapid.T) {
+				least := rapid.IntRange(0, slots).Draw(t, "least")
+				most := rapid.IntRange(max(1, least), slots+1).Draw(t, "most")
+				first, n, left, head := s.popChain(least, most, closing, new(notes))
+				if head&(closing|sealed) != flags {
+					t.Fatalf("flags are %#x, not %#x", head&(closing|sealed), flags)
+				}
+				want := min(most, len(model))
+				if want < least || flags&closing != 0 {
+					want = 0
+				}
+				if n != want || n > 0 && left != len(model)-n {
+					t.Fatalf("popped %d leaving %d of %d, want %d to %d", n, left, len(model), least, most)
+				}
+				at := uint64(first)
+				for range n {
+					last := len(model) - 1
+					if uint32(at) != model[last] {
+						t.Fatalf("popped %d, want %d", at, model[last])
+					}
+					model, loose = model[:last], append(loose, uint32(at))
+					at = s.links[at].Load() & indexMask
+				}
+				pops += uint64(n)
+			},
 			"flags": func(t *rapid.T) {
 				switch rapid.IntRange(0, 3).Draw(t, "what") {
 				case 0:
@@ -90,8 +139,12 @@ func TestStackTagWraps(t *testing.T) {
 	for n := range uint64(10) {
 		s.push(1, sealed)
 		s.push(2, sealed)
-		s.pop(0)
-		s.pop(0)
+		if n%2 == 0 {
+			s.pop(0)
+			s.pop(0)
+		} else {
+			s.popChain(2, 2, 0, new(notes))
+		}
 		pops, depth := s.level()
 		if want := start + 2*(n+1); pops != want || depth != 0 || s.head.Load()&(closing|sealed) != closing {
 			t.Errorf("%d pops, want %d; depth %d, head %#x", pops, want, depth, s.head.Load())
@@ -130,6 +183,28 @@ func TestStackABA(t *testing.T) {
 	}
 	if s.head.CompareAndSwap(h, h&^indexMask+tagOne|next&indexMask) {
 		t.Error("a stale pop succeeded")
+	}
+}
+
+// The same for a chain: the top comes back, what was below it does not.
+func TestStackABAOfChain(t *testing.T) {
+	var s, other stack
+	s.init(3)
+	other.init(3)
+	for i := uint32(1); i <= 3; i++ {
+		s.push(i, 0)
+	}
+	h := s.head.Load() // a popChain of two read 3, 2 and that 1 is below, and is suspended
+	var noted notes
+	first, _, _, _ := s.popChain(2, 2, 0, &noted)
+	other.pushChain(&s, first, 2, 0, &noted)
+	other.pop(0)
+	s.push(first, 0)
+	if s.head.Load()&indexMask != h&indexMask {
+		t.Fatal("the top is not the same")
+	}
+	if s.head.CompareAndSwap(h, h&^indexMask+2*tagOne|1) {
+		t.Error("a stale popChain succeeded")
 	}
 }
 

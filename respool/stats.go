@@ -4,17 +4,20 @@ import "sync/atomic"
 
 // Stats say how a pool stands and what it has done since New. While calls are
 // under way each number is right for some moment during Stats, and Gets, Puts and
-// InUse are of the same moment; only a Put that the end of a Close overtakes may show
+// InUse plus Cached are of the same moment; only a Put that the end of a Close overtakes may show
 // in them until it is refused. When no call is under way and the worker rests they
-// are exact, and Filled + Grown = Free + InUse + Shrunk + Drained.
+// are exact, and Filled + Grown = Free + InUse + Cached + Shrunk + Drained and
+// Gets - Puts = InUse + Cached. Only what is Cached and what is InUse a cache tells on its
+// trips to the pool, so there each may be wrong by its size; after its Flush it is not.
 type Stats struct {
 	Free       int // elements that are ready
-	InUse      int // elements that Get returned and Put has not got back
+	InUse      int // elements that callers have got and not yet put back
+	Cached     int // elements in caches
 	LowestFree int // the lowest number free that a Get left behind, at first Filled
 
-	Gets  uint64 // gets answered with an element
-	Puts  uint64 // puts accepted
-	Empty uint64 // gets answered with ErrEmpty
+	Gets  uint64 // elements that left the pool: to callers and to caches
+	Puts  uint64 // elements that came back
+	Empty uint64 // gets, of one or a batch, answered with ErrEmpty
 
 	Filled  uint64 // elements made by New
 	Grown   uint64 // elements added by the worker
@@ -39,12 +42,14 @@ type workCounters struct {
 // Stats returns the present state and counters.
 func (p *Pool[T]) Stats() Stats {
 	bounced := p.bounced.Load()
-	puts, inUse := p.lent.level()
+	puts, out := p.lent.level()
+	cached := max(0, min(int(p.cached.Load()), out)) // told a moment after it is so
 	s := Stats{
 		Free:         p.ready.depth(),
-		InUse:        inUse,
+		InUse:        out - cached,
+		Cached:       cached,
 		LowestFree:   int(p.lowest.Load()),
-		Gets:         puts + uint64(inUse) - bounced,
+		Gets:         puts + uint64(out) - bounced,
 		Puts:         puts - bounced,
 		Empty:        p.empty.Load(),
 		Filled:       p.filled,

@@ -1,0 +1,5 @@
+//go:build race
+
+package respool
+
+const raceDetector = true
