@@ -1,13 +1,18 @@
 package respool
 
 // GetBatch fills dst with elements of the pool: all of it or, if fewer are ready than
-// that, nothing, and returns ErrEmpty. Once Close was called it returns ErrClosed. An
-// error leaves dst as it was. It never sleeps; its work grows with len(dst).
+// that, nothing, and returns ErrEmpty, or ErrBatch if there can never be that many. Once
+// Close was called it returns ErrClosed. An error leaves dst as it was. It never sleeps;
+// its work grows with len(dst). A batch of thousands among busy Gets and Puts may be
+// overtaken, and retried, for milliseconds: split it.
 //
 //gommu:nosleep
 func (p *Pool[T]) GetBatch(dst []T) error {
 	if len(dst) == 0 {
 		return nil
+	}
+	if len(dst) > p.opts.Max {
+		return p.errs.batch
 	}
 	_, err := p.take(dst, len(dst))
 	return err

@@ -60,6 +60,7 @@ func (c *Cache[T]) refill() (T, error) {
 	}
 	n, err := c.p.take(c.elems[:c.half+1], 1)
 	if err != nil {
+		c.tell()
 		return none, err
 	}
 	e := c.elems[n-1]
@@ -126,7 +127,11 @@ func (c *Cache[T]) refillBatch(dst []T) error {
 	if err := c.usable(c.p.errs.getCacheClosed, c.p.errs.getClosed); err != nil {
 		return err
 	}
+	if len(dst) > c.p.opts.Max {
+		return c.p.errs.batch
+	}
 	if err := c.p.GetBatch(dst[c.n:]); err != nil {
+		c.tell()
 		return err
 	}
 	copy(dst, c.elems[:c.n])

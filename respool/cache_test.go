@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -122,8 +123,8 @@ func TestCacheBatches(t *testing.T) {
 				t.Fatalf("%+v: lost or doubled: %v", step, seen)
 			}
 		}
-		if err := c.GetBatch(make([]int, 21)); !errors.Is(err, ErrEmpty) || c.Len() != 7 {
-			t.Errorf("more than there are: %v, %d in the cache", err, c.Len())
+		if err := c.GetBatch(make([]int, 21)); !errors.Is(err, ErrBatch) || c.Len() != 7 {
+			t.Errorf("more than there can be: %v, %d in the cache", err, c.Len())
 		}
 		if err := c.Close(); err != nil {
 			t.Error(err)
@@ -345,4 +346,52 @@ func TestCacheKeepsNothingAlive(t *testing.T) {
 		}
 	}
 	_ = p.Close(ended())
+}
+
+// A batch that the pool can never have is refused as such, and not counted as demand.
+func TestBatchLargerThanMax(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVault(t)
+		p := open(t, v, Options{Low: 1, High: 2, Max: 64, Step: 4})
+		c := p.NewCache(8)
+		buf := make([]int, 65)
+		for range 300 {
+			if err := p.GetBatch(buf); !errors.Is(err, ErrBatch) {
+				t.Fatalf("pool: %v, want ErrBatch", err)
+			}
+			if err := c.GetBatch(buf); !errors.Is(err, ErrBatch) {
+				t.Fatalf("cache: %v, want ErrBatch", err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if s := p.Stats(); s.Free > 2 {
+			t.Errorf("the pool grew for batches that it can never have: %+v", s)
+		}
+		end(t, p, v)
+	})
+}
+
+// A trip to the pool that fails tells all the same what the cache holds now.
+func TestCachedAfterFailedTrip(t *testing.T) {
+	v := newVault(t)
+	p := open(t, v, Options{Low: 5, Max: 5, MinInterval: time.Hour, MaxInterval: time.Hour})
+	c := p.NewCache(8)
+	var got []int
+	for range 5 {
+		e, err := c.Get()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, e)
+	}
+	if _, err := c.Get(); !errors.Is(err, ErrEmpty) {
+		t.Fatal(err)
+	}
+	if s := p.Stats(); s.Cached != 0 || s.InUse != 5 {
+		t.Errorf("the cache is empty: %+v", s)
+	}
+	if err := p.PutBatch(got); err != nil {
+		t.Fatal(err)
+	}
+	end(t, p, v)
 }

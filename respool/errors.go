@@ -10,6 +10,9 @@ var (
 	// it at its next look: come back later, or give the pool a higher Low or Max.
 	ErrEmpty = errors.New("pool is empty")
 
+	// ErrBatch is what GetBatch returns for more elements than the pool can ever have (Options.Max).
+	ErrBatch = errors.New("batch is larger than the pool can be: raise Options.Max or ask for less")
+
 	// ErrClosed is what Get returns once Close was called, and Put once it is over.
 	ErrClosed = errors.New("pool is closed")
 

@@ -30,6 +30,8 @@ func (m *model) getBatch(t *rapid.T) {
 	dst := make([]int, rapid.IntRange(1, 12).Draw(t, "n"))
 	err := m.p.GetBatch(dst)
 	switch {
+	case len(dst) > m.o.Max:
+		refused(t, err, ErrBatch, dst)
 	case m.shut:
 		refused(t, err, ErrClosed, dst)
 	case len(dst) > len(m.free):
@@ -135,6 +137,9 @@ func (m *model) cacheGetBatch(t *rapid.T) {
 	switch {
 	case m.shut:
 		refused(t, err, ErrClosed, dst)
+		want = held
+	case len(dst) > m.o.Max:
+		refused(t, err, ErrBatch, dst)
 		want = held
 	case len(dst) > held+free:
 		refused(t, err, ErrEmpty, dst)

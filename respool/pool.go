@@ -46,6 +46,7 @@ type Pool[T any] struct {
 type hotErrors struct {
 	empty, getClosed, getCacheClosed   error
 	foreign, putClosed, putCacheClosed error
+	batch                              error
 }
 
 // noDip is the value of Pool.dip as long as there was no Get.
@@ -80,6 +81,7 @@ func New[T any](ctx context.Context, src Source[T], opts Options) (*Pool[T], err
 			getClosed: &OpError{Op: "get", Pool: opts.Name, Err: ErrClosed},
 			putClosed: &OpError{Op: "put", Pool: opts.Name, Err: ErrClosed},
 			foreign:   &OpError{Op: "put", Pool: opts.Name, Err: ErrForeign},
+			batch:     &OpError{Op: "get", Pool: opts.Name, Err: ErrBatch},
 
 			getCacheClosed: &OpError{Op: "get", Pool: opts.Name, Err: ErrCacheClosed},
 			putCacheClosed: &OpError{Op: "put", Pool: opts.Name, Err: ErrCacheClosed},

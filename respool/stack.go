@@ -40,7 +40,8 @@ type stack struct {
 	_     [cacheLine - 8]byte
 	links []atomic.Uint64
 	seen  atomic.Uint64 // pops at the last level, with the bits that the tag lacks: less than a round of the tag ago
-	_     [cacheLine - 32]byte
+	way   atomic.Int64  // how many calls are still to let a chain go ahead that lost its swap
+	_     [cacheLine - 40]byte
 }
 
 func (s *stack) init(slots int) { s.links = make([]atomic.Uint64, slots+1) }
@@ -51,6 +52,7 @@ func (s *stack) init(slots int) { s.links = make([]atomic.Uint64, slots+1) }
 func (s *stack) push(i uint32, refuse uint64) bool {
 	links := s.links
 	link := &links[i]
+	s.giveWay()
 	for tries := 0; ; tries++ {
 		backOff(tries)
 		h := s.head.Load()
@@ -76,6 +78,7 @@ func (s *stack) push(i uint32, refuse uint64) bool {
 //gommu:nosleep
 func (s *stack) pop(refuse uint64) (i uint32, left int, head uint64) {
 	links := s.links
+	s.giveWay()
 	for tries := 0; ; tries++ {
 		backOff(tries)
 		h := s.head.Load()
@@ -113,7 +116,7 @@ func (s *stack) after(i uint64, k int, notes *notes) uint64 {
 func (s *stack) popChain(least, most int, refuse uint64, notes *notes) (first uint32, n, left int, head uint64) {
 	links := s.links
 	for tries := 0; ; tries++ {
-		backOff(tries)
+		s.askWay(tries)
 		h := s.head.Load()
 		top := h & indexMask
 		if h&refuse != 0 {
@@ -147,7 +150,7 @@ func (s *stack) popChain(least, most int, refuse uint64, notes *notes) (first ui
 func (s *stack) pushChain(from *stack, first uint32, n int, refuse uint64, notes *notes) bool {
 	links := s.links
 	for tries := 0; ; tries++ {
-		backOff(tries)
+		s.askWay(tries)
 		h := s.head.Load()
 		if h&refuse != 0 {
 			return false
@@ -223,3 +226,27 @@ const (
 	backOffSteps    = 1024
 	maxBackOffShift = 3
 )
+
+// askWay asks the next single pushes and pops to let a chain go ahead whose swap failed: its swap
+// comes so late after its load that they would overtake it without end. Each pauses once and
+// waits for nobody, so a goroutine preempted here costs the others ways pauses and no more.
+//
+//gommu:nosleep
+func (s *stack) askWay(tries int) {
+	backOff(tries)
+	if tries > 1 {
+		s.way.Store(ways)
+	}
+}
+
+// giveWay pauses where a chain asked for it.
+//
+//gommu:nosleep
+func (s *stack) giveWay() {
+	if s.way.Load() > 0 {
+		s.way.Add(-1)
+		backOff(maxBackOffShift + 1)
+	}
+}
+
+const ways = 4

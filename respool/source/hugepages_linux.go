@@ -94,7 +94,7 @@ func (h *HugePages) mapHuge(n int) (*chunk, error) {
 
 // mapReserved maps one of the hugepages that the administrator has reserved.
 func (h *HugePages) mapReserved(n int) (*chunk, error) {
-	raw, err := h.sys.mmap(n, anonymous|syscall.MAP_HUGETLB|(bits.Len(uint(n))-1)<<hugeShift)
+	raw, err := h.sys.mmap(n, anonymous|mapHugeTLB|(bits.Len(uint(n))-1)<<hugeShift)
 	if err != nil {
 		return nil, noHugePages(n, err)
 	}

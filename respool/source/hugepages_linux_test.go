@@ -154,7 +154,7 @@ func noHuge(p *probe) system {
 	s := p.system()
 	mmap := s.mmap
 	s.mmap = func(n, flags int) ([]byte, error) {
-		if flags&syscall.MAP_HUGETLB != 0 {
+		if flags&mapHugeTLB != 0 {
 			return nil, syscall.ENOMEM
 		}
 		return mmap(n, flags)
@@ -226,7 +226,7 @@ func TestHugePagesFlags(t *testing.T) {
 		if _, err := m.Alloc(ctx); err == nil {
 			t.Fatal("no error")
 		}
-		if got := p.flags[0]; got != want|syscall.MAP_HUGETLB|syscall.MAP_PRIVATE|syscall.MAP_ANON {
+		if got := p.flags[0]; got != want|mapHugeTLB|syscall.MAP_PRIVATE|syscall.MAP_ANON {
 			t.Errorf("%d MiB: flags %#x", size/mib, got)
 		}
 	}

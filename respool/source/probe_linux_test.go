@@ -38,7 +38,7 @@ func (p *probe) system() system {
 			if err := p.called("mmap"); err != nil {
 				return nil, err
 			}
-			if flags&syscall.MAP_HUGETLB == 0 {
+			if flags&mapHugeTLB == 0 {
 				flags = flags&^syscall.MAP_PRIVATE | syscall.MAP_SHARED
 			}
 			return kernel.mmap(n, flags)
