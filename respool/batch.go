@@ -24,7 +24,7 @@ func (p *Pool[T]) GetBatch(dst []T) error {
 //gommu:nosleep
 func (p *Pool[T]) take(dst []T, least int) (int, error) {
 	var notes notes
-	first, n, left, head := p.ready.popChain(least, len(dst), closing, &notes)
+	first, n, left, head := p.ready.popChain(least, len(dst), barred, &notes)
 	if n == 0 {
 		return 0, p.refusal(head)
 	}
@@ -38,7 +38,7 @@ func (p *Pool[T]) take(dst []T, least int) (int, error) {
 //gommu:nosleep
 func (p *Pool[T]) takeSome(dst []T) int {
 	var notes notes
-	first, n, left, _ := p.ready.popChain(0, len(dst), closing, &notes)
+	first, n, left, _ := p.ready.popChain(0, len(dst), barred, &notes)
 	if n > 0 {
 		p.hand(dst[:n], first, left, &notes)
 	}

@@ -24,7 +24,7 @@ type Cache[T any] struct {
 // NewCache makes an empty cache that holds up to size elements, at least 1 and at most
 // Options.Max.
 func (p *Pool[T]) NewCache(size int) *Cache[T] {
-	size = min(max(size, 1), p.opts.Max)
+	size = max(min(size, p.opts.Max), 1)
 	return &Cache[T]{p: p, elems: make([]T, size), half: size / 2}
 }
 

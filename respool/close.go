@@ -24,6 +24,9 @@ import (
 // start of Close gives back what it holds; a cache whose owner makes no call has to be
 // flushed or closed.
 //
+// Reservations are waited for too, and draws from them do not fail meanwhile; their owners
+// have to return them. Reserved says how many of Out they hold.
+//
 // Close returns ErrFree if the source failed to free elements, and ErrSourceBusy if
 // ctx ended while the worker was inside the source; then the worker ends, and frees
 // what it got, when the source returns. Closing a closed pool does nothing.
@@ -32,8 +35,9 @@ func (p *Pool[T]) Close(ctx context.Context) error {
 	p.ready.head.Or(closing)
 	p.shut.Store(true)
 	p.stop()
+	p.line.close()
 	if !p.awaitTurn(ctx) {
-		return p.closeError(ctx, p.lent.depth(), fmt.Errorf("another Close is still at work: %w", ctx.Err()))
+		return p.closeError(ctx, p.out(), fmt.Errorf("another Close is still at work: %w", ctx.Err()))
 	}
 	defer func() { <-p.closer }()
 
@@ -46,18 +50,25 @@ func (p *Pool[T]) Close(ctx context.Context) error {
 	}
 	if !stopped { // total may count an element in the worker's hands
 		busy := fmt.Errorf("%w from Alloc or Free: %w", ErrSourceBusy, ctx.Err())
-		return p.closeError(ctx, p.lent.depth(), busy, lost.err())
+		return p.closeError(ctx, p.out(), busy, lost.err())
 	}
 	return p.closeError(ctx, int(p.total.Load()), lost.err())
 }
 
+// out is how many elements callers have in use or reserved.
+func (p *Pool[T]) out() int { return p.lent.depth() + int(p.reserved.Load()) }
+
 // closeError makes one error of errs and of the elements that are out, nil if there
 // are none.
 func (p *Pool[T]) closeError(ctx context.Context, out int, errs ...error) error {
+	reserved := max(0, min(int(p.reserved.Load()), out))
 	if out > 0 {
 		where := ""
 		if n := p.cached.Load(); n > 0 {
 			where = fmt.Sprintf(", %d of them left in caches", min(n, int64(out)))
+		}
+		if reserved > 0 {
+			where += fmt.Sprintf(", %d of them left in reservations", reserved)
 		}
 		errs = append(errs, fmt.Errorf("%w: %d not put back%s: %w", ErrLeaked, out, where, ctx.Err()))
 	}
@@ -65,7 +76,7 @@ func (p *Pool[T]) closeError(ctx context.Context, out int, errs ...error) error 
 	if err == nil {
 		return nil
 	}
-	return &OpError{Op: "close", Pool: p.opts.Name, Out: out, Err: err}
+	return &OpError{Op: "close", Pool: p.opts.Name, Out: out, Reserved: reserved, Err: err}
 }
 
 // awaitTurn waits for a Close that is at work, and takes its token.

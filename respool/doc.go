@@ -18,13 +18,20 @@
 //
 // A pool owns one goroutine, its worker, which only Close stops.
 //
+// A [Reservation] is a number of elements set apart, all at once or none: its slots are
+// popped from the pool in one step and linked to each other, so to draw from it
+// cannot fail. [ReserveAll] does the same over several pools. A reservation can be handed
+// to another goroutine, split, and returned.
+//
 // # What may block
 //
-// Get, Put, the batches and all of a cache's methods never do: they park no goroutine,
-// make no system call, allocate nothing and take no lock. Stats does not block either. New calls the source
-// and may take as long as it takes. Close waits, as its comment says. All
-// methods of a Pool may be called at once from several goroutines; a Cache has one
-// owner at a time.
+// Get, Put, the batches, all of a cache's methods, Reserve, ReserveAll and the methods of
+// a Reservation never do: they park no goroutine, make no system call, allocate nothing
+// and take no lock. GetWait, ReserveWait, ReserveAllWait and Wait do, until there is
+// enough or their context ends. Stats does not block either. New calls the source and may
+// take as long as it takes. Close waits, as its comment says. All methods of a Pool may be
+// called at once from several goroutines, those of a Cache or a Reservation by one at a
+// time.
 //
 // # How it is built
 //
@@ -91,4 +98,22 @@
 //
 // When the source fails, the worker tries again after 10 ms, then after twice
 // that, up to MaxBackoff, and is back to normal after the first success.
+//
+// # Waiting
+//
+// Those who may sleep wait in a line, one for each pool, first come, first served. Only
+// the first looks at the pool, and takes all that it wants at once or nothing, so
+// nobody who waits holds what others wait for. Put wakes nobody: the worker, which looks
+// every MinInterval while somebody waits, tells the first after each look and each element
+// it adds, and the first looks every MaxInterval by itself in case the source keeps the worker. As
+// every look is at the pool as it is, a wake-up that nobody sent cannot be lost.
+//
+// A call that wants several pools waits in all their lines, which it enters in the order in which
+// the pools were made. So there is always one call that is the first in all of its
+// lines, and those who wait never wait for each other in a circle. What they wait for comes
+// from those who do not wait: take all that you need in one call, and draw from it.
+//
+// That Get and Reserve, which do not wait, take what the first is waiting for is bounded: see
+// ReserveWait. It bars them by a flag in the head of ready, which they look at
+// anyway.
 package respool

@@ -6,7 +6,8 @@ import (
 )
 
 var (
-	// ErrEmpty is what Get returns from a pool that has nothing ready, or too little for a batch. The worker sees
+	// ErrEmpty is what Get returns from a pool that has nothing ready, or too little for a batch
+	// or a reservation. The worker sees
 	// it at its next look: come back later, or give the pool a higher Low or Max.
 	ErrEmpty = errors.New("pool is empty")
 
@@ -15,6 +16,12 @@ var (
 
 	// ErrClosed is what Get returns once Close was called, and Put once it is over.
 	ErrClosed = errors.New("pool is closed")
+
+	// ErrReserve is the answer to a reservation of more elements than the pool can ever have.
+	ErrReserve = errors.New("more elements than the pool can ever have")
+
+	// ErrSpent is what Get and Split of a Reservation return that has too few left.
+	ErrSpent = errors.New("reservation has too few elements left")
 
 	// ErrCacheClosed is what Get and Put of a Cache return after its Close.
 	ErrCacheClosed = errors.New("cache is closed")
@@ -41,12 +48,13 @@ var (
 	ErrFree = errors.New("source failed to free elements")
 )
 
-// An OpError is the error of every method of a Pool or a Cache.
+// An OpError is the error of every function and method of this package.
 type OpError struct {
-	Op   string // "new", "get", "put" or "close"
-	Pool string // Options.Name, may be empty
-	Out  int    // elements still in use or in caches, where Err is ErrLeaked
-	Err  error  // an error of this package, the source's error wrapped in it
+	Op       string // "new", "get", "put", "reserve", "split", "return", "wait" or "close"
+	Pool     string // Options.Name, may be empty
+	Out      int    // elements still in use, in caches or reserved, where Err is ErrLeaked
+	Reserved int    // elements of Out in reservations
+	Err      error  // an error of this package, the source's error wrapped in it
 }
 
 func (e *OpError) Error() string {

@@ -2,6 +2,7 @@ package respool
 
 import (
 	"errors"
+	"maps"
 	"slices"
 
 	"pgregory.net/rapid"
@@ -189,12 +190,12 @@ func (m *model) left(t *rapid.T, n int) {
 // cache, or out.
 func (m *model) account(t *rapid.T) {
 	m.sync()
-	all := slices.Concat(m.out, m.c.elems[:m.c.n])
+	all := slices.Concat(m.out, m.c.elems[:m.c.n], slices.Collect(maps.Keys(m.reserved)))
 	for _, i := range m.p.readySlots() {
 		all = append(all, m.p.elems[i])
 	}
 	slices.Sort(all)
 	if n := len(all); len(slices.Compact(all)) != n || n != len(m.v.live) {
-		t.Fatalf("%d exist; out, cached and free are %v", len(m.v.live), all)
+		t.Fatalf("%d exist; out, cached, reserved and free are %v", len(m.v.live), all)
 	}
 }

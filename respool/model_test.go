@@ -20,6 +20,9 @@ type model struct {
 	free map[int]bool
 	out  []int
 	shut bool
+
+	rs       []*Reservation[int]
+	reserved map[int]bool
 }
 
 // TestModel drives a pool and the passing of time, and compares it with the model. Only
@@ -32,6 +35,13 @@ func TestModel(t *testing.T) {
 			rt.Repeat(map[string]func(*rapid.T){
 				"get": m.get,
 				"put": m.put,
+
+				"reserve":              m.reserve,
+				"draw":                 m.draw,
+				"put into reservation": m.putReserved,
+				"split":                m.split,
+				"return":               m.giveBack,
+				"reserve of all":       m.reserveAll,
 
 				"get batch":       m.getBatch,
 				"put batch":       m.putBatch,
@@ -59,7 +69,7 @@ func TestModel(t *testing.T) {
 }
 
 func newModel(t *testing.T, rt *rapid.T) *model {
-	m := &model{v: newVault(t)}
+	m := &model{v: newVault(t), reserved: map[int]bool{}}
 	m.o.Max = rapid.IntRange(1, 30).Draw(rt, "max")
 	m.o.High = rapid.IntRange(1, m.o.Max).Draw(rt, "high")
 	m.o.Low = rapid.IntRange(1, m.o.High).Draw(rt, "low")
@@ -84,6 +94,9 @@ func (m *model) sync() {
 		m.free[e] = true
 	}
 	for _, e := range slices.Concat(m.out, m.c.elems[:m.c.n]) {
+		delete(m.free, e)
+	}
+	for e := range m.reserved {
 		delete(m.free, e)
 	}
 }
@@ -142,7 +155,7 @@ func (m *model) settled(t *rapid.T) {
 	if m.shut {
 		return
 	}
-	free, total := len(m.free), len(m.free)+len(m.out)+m.c.n
+	free, total := len(m.free), len(m.free)+len(m.out)+m.c.n+len(m.reserved)
 	if free < m.o.Low && total < m.o.Max {
 		t.Fatalf("%d free, Low is %d, Max is not reached: %+v", free, m.o.Low, m.p.Stats())
 	}
@@ -159,7 +172,7 @@ func (m *model) giveUp(t *rapid.T) {
 	m.shut = true
 	m.sync()
 	var op *OpError
-	if n := len(m.out) + m.c.n; n > 0 && (!errors.As(err, &op) || op.Out != n) {
+	if n := len(m.out) + m.c.n + len(m.reserved); n > 0 && (!errors.As(err, &op) || op.Out != n || op.Reserved != len(m.reserved)) {
 		t.Fatalf("Close: %v, %d are out", err, len(m.out))
 	}
 	if len(m.free) != 0 {
@@ -172,10 +185,10 @@ func (m *model) check(t *rapid.T) {
 	if s.Cached != min(m.c.told, len(m.out)+m.c.n) {
 		t.Fatalf("%d in the cache, it told %d, the pool says %+v", m.c.n, m.c.told, s)
 	}
-	if s.Free != len(m.free) || s.InUse+s.Cached != len(m.out)+m.c.n || s.LowestFree > int(s.Filled) {
+	if s.Free != len(m.free) || s.InUse+s.Cached != len(m.out)+m.c.n || s.Reserved != len(m.reserved) || s.LowestFree > int(s.Filled) {
 		t.Fatalf("%d free and %d out, the pool says %+v", len(m.free), len(m.out), s)
 	}
-	if total := s.Free + s.InUse + s.Cached; !m.shut && total < m.o.Min {
+	if total := s.Free + s.InUse + s.Cached + s.Reserved; !m.shut && total < m.o.Min {
 		t.Fatalf("%d in all, Min is %d: %+v", total, m.o.Min, s)
 	}
 	checkSum(t, m.p)
@@ -187,6 +200,11 @@ func (m *model) end(t *rapid.T) {
 	go func() { done <- m.p.Close(context.Background()) }()
 	synctest.Wait()
 	m.shut = false // Put is accepted while Close waits
+	for _, r := range m.rs {
+		if err := r.Return(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := m.c.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,9 @@ const (
 	firstBackoff       = 10 * time.Millisecond
 )
 
+// None as Options.Max is a pool that never has anything.
+const None = -1
+
 // Options configure a Pool. A zero field takes its default, which yields to the
 // fields that are set: the zero Options are a pool of 16 to 32 ready elements and
 // 1024 in all. Numbers count elements.
@@ -42,7 +45,9 @@ type Options struct {
 	// Max bounds the elements that exist at a time, free and in use together.
 	// A slot is allocated for each beforehand: the element's size and 20 bytes.
 	// Default 1024 or, if more, four times the largest number that is set; at most
-	// 2^24-1.
+	// 2^24-1. None is a
+	// pool of size zero: Get says ErrEmpty, a reservation of anything is refused. Then Min, Low,
+	// High and Step must be 0.
 	Max int
 
 	// Step is how many elements the worker adds before it looks at the level again,
@@ -66,6 +71,9 @@ type Options struct {
 
 // resolve checks what is set and replaces what is not by its default.
 func (o Options) resolve() (Options, error) {
+	if o.Max == None {
+		return o.resolveNone()
+	}
 	for _, v := range []struct {
 		name  string
 		value int64
@@ -84,6 +92,21 @@ func (o Options) resolve() (Options, error) {
 	o.setMarks()
 	o.setTimes()
 	return o, o.check()
+}
+
+// resolveNone is resolve for a pool of size zero.
+func (o Options) resolveNone() (Options, error) {
+	if o.Min != 0 || o.Low != 0 || o.High != 0 || o.Step != 0 {
+		return o, fmt.Errorf("%w: Max is None: leave Min, Low, High and Step zero", ErrBadOptions)
+	}
+	o.Max = 0
+	times, err := (Options{Max: 1, MinInterval: o.MinInterval, MaxInterval: o.MaxInterval, IdleAfter: o.IdleAfter, MaxBackoff: o.MaxBackoff}).resolve()
+	if err != nil {
+		return o, err
+	}
+	times.Name = o.Name
+	times.Min, times.Low, times.High, times.Max, times.Step = 0, 0, 0, 0, 1
+	return times, nil
 }
 
 func (o *Options) setMarks() {

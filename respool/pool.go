@@ -40,6 +40,10 @@ type Pool[T any] struct {
 	bounced atomic.Uint64 // pops of lent that Put undid
 	asking  atomic.Bool   // the worker is inside the source
 	work    workCounters
+
+	reserved atomic.Int64  // elements in reservations
+	line     line          // those who wait
+	returned chan struct{} // see Returned
 }
 
 // hotErrors are what Get and Put return, made beforehand.
@@ -47,6 +51,7 @@ type hotErrors struct {
 	empty, getClosed, getCacheClosed   error
 	foreign, putClosed, putCacheClosed error
 	batch                              error
+	spent, split, returnClosed         error
 }
 
 // noDip is the value of Pool.dip as long as there was no Get.
@@ -71,11 +76,12 @@ func New[T any](ctx context.Context, src Source[T], opts Options) (*Pool[T], err
 		return fail(err)
 	}
 	p := &Pool[T]{
-		src:     src,
-		opts:    opts,
-		elems:   make([]T, opts.Max+1),
-		stopped: make(chan struct{}),
-		closer:  make(chan struct{}, 1),
+		src:      src,
+		opts:     opts,
+		elems:    make([]T, opts.Max+1),
+		stopped:  make(chan struct{}),
+		closer:   make(chan struct{}, 1),
+		returned: make(chan struct{}, 1),
 		errs: hotErrors{
 			empty:     &OpError{Op: "get", Pool: opts.Name, Err: ErrEmpty},
 			getClosed: &OpError{Op: "get", Pool: opts.Name, Err: ErrClosed},
@@ -85,10 +91,15 @@ func New[T any](ctx context.Context, src Source[T], opts Options) (*Pool[T], err
 
 			getCacheClosed: &OpError{Op: "get", Pool: opts.Name, Err: ErrCacheClosed},
 			putCacheClosed: &OpError{Op: "put", Pool: opts.Name, Err: ErrCacheClosed},
+
+			spent:        &OpError{Op: "get", Pool: opts.Name, Err: ErrSpent},
+			split:        &OpError{Op: "split", Pool: opts.Name, Err: ErrSpent},
+			returnClosed: &OpError{Op: "return", Pool: opts.Name, Err: ErrClosed},
 		},
 	}
 	p.ready.init(opts.Max)
 	p.lent.init(opts.Max)
+	p.line.init(opts, &p.ready)
 	if err := p.fill(ctx, max(opts.Min, opts.Low)); err != nil {
 		return fail(err)
 	}
@@ -125,7 +136,7 @@ func (p *Pool[T]) fill(ctx context.Context, n int) error {
 //gommu:nosleep
 func (p *Pool[T]) Get() (T, error) {
 	var none T
-	i, left, head := p.ready.pop(closing)
+	i, left, head := p.ready.pop(barred)
 	if i == 0 {
 		return none, p.refusal(head)
 	}

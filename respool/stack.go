@@ -2,7 +2,7 @@ package respool
 
 import "sync/atomic"
 
-// A stack's head is one word: the number of the top slot (0 if there is none), two
+// A stack's head is one word: the number of the top slot (0 if there is none), three
 // flags, and a tag that counts pops. A link is the number of the slot below, and
 // above that the depth, which is how many slots there are from here down.
 const (
@@ -11,8 +11,10 @@ const (
 
 	closing = 1 << indexBits       // Close was called: no more pops by Get
 	sealed  = 1 << (indexBits + 1) // Close is over: no more pushes
+	held    = 1 << (indexBits + 2) // kept for who waits: no more pops by others
+	barred  = closing | held
 
-	tagShift = indexBits + 2
+	tagShift = indexBits + 3
 	tagOne   = 1 << tagShift
 	tagMask  = 1<<(64-tagShift) - 1
 )
@@ -33,8 +35,8 @@ const cacheLine = 128
 // different times. That does no harm: a link holds a slot number at all times, and the
 // walk ends after as many steps as there are slots to pop.
 //
-// The tag has 38 bits: to be fooled, a goroutine has to sleep inside a pop or a push
-// while others pop an exact multiple of 2.7e11 slots, which takes more than ten minutes.
+// The tag has 37 bits: to be fooled, a goroutine has to sleep inside a pop or a push
+// while others pop an exact multiple of 1.4e11 slots, which takes more than five minutes.
 type stack struct {
 	head  atomic.Uint64
 	_     [cacheLine - 8]byte

@@ -6,18 +6,20 @@ import "sync/atomic"
 // under way each number is right for some moment during Stats, and Gets, Puts and
 // InUse plus Cached are of the same moment; only a Put that the end of a Close overtakes may show
 // in them until it is refused. When no call is under way and the worker rests they
-// are exact, and Filled + Grown = Free + InUse + Cached + Shrunk + Drained and
+// are exact, and Filled + Grown = Free + InUse + Cached + Reserved + Shrunk + Drained and
 // Gets - Puts = InUse + Cached. Only what is Cached and what is InUse a cache tells on its
 // trips to the pool, so there each may be wrong by its size; after its Flush it is not.
 type Stats struct {
 	Free       int // elements that are ready
 	InUse      int // elements that callers have got and not yet put back
 	Cached     int // elements in caches
+	Reserved   int // elements in reservations
+	Waiting    int // callers of Wait, GetWait and ReserveWait, in line
 	LowestFree int // the lowest number free that a Get left behind, at first Filled
 
-	Gets  uint64 // elements that left the pool: to callers and to caches
+	Gets  uint64 // elements that left the pool: to callers, also by reservations, and to caches
 	Puts  uint64 // elements that came back
-	Empty uint64 // gets, of one or a batch, answered with ErrEmpty
+	Empty uint64 // gets, of one or a batch, and reservations answered with ErrEmpty
 
 	Filled  uint64 // elements made by New
 	Grown   uint64 // elements added by the worker
@@ -48,6 +50,8 @@ func (p *Pool[T]) Stats() Stats {
 		Free:         p.ready.depth(),
 		InUse:        out - cached,
 		Cached:       cached,
+		Reserved:     int(p.reserved.Load()),
+		Waiting:      int(p.line.waiting.Load()),
 		LowestFree:   int(p.lowest.Load()),
 		Gets:         puts + uint64(out) - bounced,
 		Puts:         puts - bounced,

@@ -14,7 +14,8 @@ type worker[T any] struct {
 
 	// As of the last look.
 	gets, empty uint64
-	inUse       int
+	inUse       int  // or reserved
+	refused     bool // an answer of ErrEmpty that no token in Returned followed yet
 
 	// Since when more than High stayed free, and the lowest number free since.
 	calmSince time.Time
@@ -31,6 +32,8 @@ type sight struct {
 	short bool // the pool fell short of Low since then, or will before the next look
 	empty bool // a Get was answered ErrEmpty since then
 	used  bool // there was a Get since then
+
+	wanted int // by those who wait
 }
 
 func newWorker[T any](p *Pool[T]) *worker[T] {
@@ -51,8 +54,10 @@ func (w *worker[T]) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
+		case <-w.p.line.wake:
 		}
 		s := w.look()
+		w.tell(s)
 		if n := w.missing(s); n > 0 && !time.Now().Before(w.retryAt) {
 			w.grow(ctx, n)
 		}
@@ -67,8 +72,11 @@ func (w *worker[T]) run(ctx context.Context) {
 // look compares the pool with what it was at the last look.
 func (w *worker[T]) look() sight {
 	puts, inUse := w.p.lent.level()
-	gets, empty := puts+uint64(inUse), w.p.empty.Load()
-	s := sight{free: w.p.ready.depth(), empty: empty != w.empty, used: gets != w.gets}
+	reserved, empty := int(w.p.reserved.Load()), w.p.empty.Load()
+	inUse += reserved
+	gets := puts + uint64(inUse)
+	s := sight{free: w.p.ready.depth(), empty: empty != w.empty, used: gets != w.gets, wanted: int(w.p.line.wanted.Load())}
+	w.refused = w.refused || s.empty
 	s.low = int(min(w.p.dip.Swap(noDip), int64(s.free)))
 	if s.empty {
 		s.low = 0 // an answer of ErrEmpty leaves no dip
@@ -77,6 +85,21 @@ func (w *worker[T]) look() sight {
 	s.short = min(s.low, s.free-drain) < w.p.opts.Low
 	w.gets, w.empty, w.inUse = gets, empty, inUse
 	return s
+}
+
+// tell wakes who waits for what the look has found.
+func (w *worker[T]) tell(s sight) {
+	if s.free == 0 {
+		return
+	}
+	w.p.line.ring()
+	if w.refused {
+		w.refused = false
+		select {
+		case w.p.returned <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // missing is by how many elements the pool is to grow.
@@ -88,14 +111,14 @@ func (w *worker[T]) missing(s sight) int {
 	if s.empty {
 		n = max(n, w.p.opts.Step)
 	}
-	return n
+	return max(n, s.wanted-s.free)
 }
 
 // surplus is how many elements the pool has had too many for IdleAfter and is now to
 // free: a part of them, so that a pause in the load does not cost all.
 func (w *worker[T]) surplus(s sight, now time.Time) int {
 	o := &w.p.opts
-	if s.low <= o.High {
+	if s.low <= o.High || s.wanted > 0 {
 		w.calmSince, w.calmLow = now, math.MaxInt
 		return 0
 	}
@@ -112,7 +135,7 @@ func (w *worker[T]) surplus(s sight, now time.Time) int {
 func (w *worker[T]) pace(s sight) {
 	o := &w.p.opts
 	switch {
-	case s.short && s.used || s.empty:
+	case s.short && s.used || s.empty || s.wanted > 0:
 		w.interval = o.MinInterval
 	case s.used:
 		w.interval = max(w.interval/2, o.MinInterval)
@@ -135,7 +158,7 @@ func (w *worker[T]) grow(ctx context.Context, n int) {
 				return
 			}
 		}
-		n = o.High - w.p.ready.depth()
+		n = max(o.High, int(w.p.line.wanted.Load())) - w.p.ready.depth()
 	}
 }
 
@@ -167,6 +190,7 @@ func (w *worker[T]) add(ctx context.Context) bool {
 		p.work.shrunk.Add(1)
 		return false
 	}
+	p.line.ring()
 	return true
 }
 
@@ -185,7 +209,7 @@ func (w *worker[T]) shrink(n int) {
 		if p.ready.depth() <= p.opts.High {
 			return
 		}
-		i, _, _ := p.ready.pop(closing)
+		i, _, _ := p.ready.pop(barred)
 		if i == 0 {
 			return
 		}

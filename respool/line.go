@@ -1,0 +1,149 @@
+package respool
+
+import (
+	"container/list"
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A line is where those who may sleep wait for elements of one pool, first come, first
+// served. Only the first in it looks at the pool. It does so when the worker rings, which
+// is after each look that found elements and after each element it adds; and every
+// MaxInterval by itself, for the worker may be inside the source. So no wake-up can be
+// lost, and Put need not make one.
+type line struct {
+	id    uint64 // orders all pools of the process
+	name  string
+	ready *stack
+	max   int
+	every time.Duration // between two looks of the first
+	errs  lineErrors
+
+	mu    sync.Mutex
+	spots list.List // of *spot
+
+	waiting atomic.Int64  // how many are in the line
+	wanted  atomic.Int64  // elements that they want together, and those who are about to join
+	wake    chan struct{} // wakes the worker
+}
+
+// lineErrors are made beforehand.
+type lineErrors struct{ empty, closed, never error }
+
+// A spot is one goroutine's place in a line.
+type spot struct {
+	turn chan struct{} // closed when it is the first
+	ring chan struct{} // has a token when it is to look; one for all lines that the goroutine is in
+}
+
+var lastID atomic.Uint64
+
+func (l *line) init(o Options, ready *stack) {
+	l.id, l.name, l.ready, l.max = lastID.Add(1), o.Name, ready, o.Max
+	l.every = o.MaxInterval
+	l.wake = make(chan struct{}, 1)
+	refuse := func(err error) error { return &OpError{Op: "reserve", Pool: o.Name, Err: err} }
+	l.errs = lineErrors{
+		empty:  refuse(ErrEmpty),
+		closed: refuse(ErrClosed),
+		never:  refuse(fmt.Errorf("%w: ask for 0 to %d, or raise Max", ErrReserve, o.Max)),
+	}
+}
+
+// refusal is the error of a reservation that found too little, or head closing.
+//
+//gommu:nosleep
+func (l *line) refusal(head uint64) error {
+	if head&closing != 0 {
+		return l.errs.closed
+	}
+	return l.errs.empty
+}
+
+// enter waits for the turn. It gives up, with an error, when ctx ends or one of lines is closed.
+func (l *line) enter(ctx context.Context, ring chan struct{}, lines []*line) (*list.Element, error) {
+	s := &spot{turn: make(chan struct{}), ring: ring}
+	l.mu.Lock()
+	at := l.spots.PushBack(s)
+	if l.waiting.Add(1) == 1 {
+		close(s.turn)
+	}
+	l.mu.Unlock()
+	for {
+		for _, l2 := range lines {
+			if l2.ready.head.Load()&closing != 0 {
+				l.leave(at)
+				return nil, l2.errs.closed
+			}
+		}
+		select {
+		case <-s.turn:
+			return at, nil
+		case <-ctx.Done():
+			l.leave(at)
+			return nil, tooLate(l, ctx.Err())
+		case <-ring: // meant for a line where it is the first already, or for a closed one
+		}
+	}
+}
+
+// leave makes room. If at is the first, the next one has its turn.
+func (l *line) leave(at *list.Element) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	first := l.spots.Front() == at
+	l.spots.Remove(at)
+	l.waiting.Add(-1)
+	if next := l.spots.Front(); first && next != nil {
+		close(next.Value.(*spot).turn)
+	}
+}
+
+// ring tells the first to look.
+func (l *line) ring() {
+	if l.waiting.Load() == 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if first := l.spots.Front(); first != nil {
+		select {
+		case first.Value.(*spot).ring <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// close tells all in the line that the pool is closing.
+func (l *line) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for at := l.spots.Front(); at != nil; at = at.Next() {
+		select {
+		case at.Value.(*spot).ring <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// want notes that n more elements are waited for and lets the worker see to it.
+func (l *line) want(n int) {
+	l.wanted.Add(int64(n))
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// bar keeps Get, GetBatch, Reserve and caches from taking what the first in the line
+// waits for, or lets them again.
+func (l *line) bar(on bool) {
+	if on {
+		l.ready.head.Or(held)
+	} else {
+		l.ready.head.And(^uint64(held))
+	}
+}

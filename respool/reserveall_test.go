@@ -1,0 +1,280 @@
+package respool
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+type letters struct{}
+
+func (letters) Alloc(context.Context) (string, error) { return "a", nil }
+func (letters) Free(string) error                     { return nil }
+
+func TestReserveAllIsAllOrNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVault(t)
+		p := open(t, v, dry(4))
+		q, err := New(t.Context(), letters{}, dry(2))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := reserve(t, p, 0)
+		b, _ := q.Reserve(1)
+		beforeP, beforeQ := p.Stats(), q.Stats()
+		for _, c := range []struct {
+			parts []Part
+			want  error
+		}{
+			{[]Part{a.Need(4), b.Need(2)}, ErrEmpty},
+			{[]Part{b.Need(1), a.Need(5)}, ErrReserve},
+			{[]Part{a.Need(2), b.Need(1), b.Need(1)}, ErrEmpty}, // each would do
+		} {
+			if err := ReserveAll(c.parts...); !errors.Is(err, c.want) || a.Len() != 0 || b.Len() != 1 {
+				t.Errorf("%v, want %v; has %d and %d", err, c.want, a.Len(), b.Len())
+			}
+		}
+		beforeQ.Empty, beforeQ.LowestFree = 2, 0 // the last took and gave back
+		beforeP.LowestFree = 2
+		if diff := cmp.Diff([]Stats{beforeP, beforeQ}, []Stats{p.Stats(), q.Stats()}); diff != "" {
+			t.Error(diff)
+		}
+		if err := ReserveAll(b.Need(1), a.Need(4)); err != nil || a.Len() != 4 || b.Len() != 2 {
+			t.Errorf("%v; has %d and %d", err, a.Len(), b.Len())
+		}
+		if err := errors.Join(a.Return(), b.Return()); err != nil {
+			t.Error(err)
+		}
+		if err := q.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := ReserveAll(b.Need(1), a.Need(4)); !errors.Is(err, ErrClosed) || a.Len() != 0 || p.Stats().Free != 4 {
+			t.Errorf("one is closed: %v", err)
+		}
+		end(t, p, v)
+	})
+}
+
+// While a call waits for one pool it holds nothing of the other.
+func TestReserveAllWaitHoldsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, w := newVault(t), newVault(t)
+		p, q := open(t, v, dry(3)), open(t, w, dry(3))
+		fs := get(t, q, 3)
+		a, b := reserve(t, p, 0), reserve(t, q, 0)
+		done := make(chan error, 1)
+		go func() { done <- ReserveAllWait(t.Context(), b.Need(2), a.Need(3)) }()
+		for range 100 {
+			after(time.Millisecond)
+			if s := p.Stats(); s.Free != 3 || s.LowestFree != 3 || s.Waiting != 1 {
+				t.Fatalf("%+v", s)
+			}
+		}
+		put(t, q, fs[0])
+		after(time.Second)
+		es := get(t, p, 0)
+		for { // now p is the one that lacks
+			e, err := p.Get()
+			if err == nil {
+				es = append(es, e)
+			}
+			if len(es) == 2 {
+				break
+			}
+			after(10 * time.Millisecond)
+		}
+		put(t, q, fs[1])
+		after(time.Second)
+		if s := q.Stats(); s.Free != 2 || s.Reserved != 0 || len(done) != 0 {
+			t.Errorf("%+v", s)
+		}
+		put(t, p, es...)
+		if err := <-done; err != nil || a.Len() != 3 || b.Len() != 2 {
+			t.Errorf("%v; has %d and %d", err, a.Len(), b.Len())
+		}
+		wantReturn(t, a, b)
+		put(t, q, fs[2])
+		end(t, p, v)
+		end(t, q, w)
+	})
+}
+
+// Everybody wants parts of three pools, that hold enough for one or two at a time, and
+// names them in an order of its own; some want one pool only, some give up.
+func TestReserveAllWaitCannotDeadlock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var vs []*vault
+		var ps []*Pool[int]
+		for range 3 {
+			vs = append(vs, newVault(t))
+			ps = append(ps, open(t, vs[len(vs)-1], dry(4)))
+		}
+		var wg sync.WaitGroup
+		for id := range 40 {
+			wg.Go(func() {
+				rng := rand.New(rand.NewPCG(1, uint64(id)))
+				rs := []*Reservation[int]{reserveNone(ps[0]), reserveNone(ps[1]), reserveNone(ps[2])}
+				for range 50 {
+					var parts []Part
+					for _, k := range rng.Perm(3)[:1+rng.IntN(3)] {
+						parts = append(parts, rs[k].Need(1+rng.IntN(4)))
+					}
+					ctx, cancel := t.Context(), func() {}
+					if rng.IntN(4) == 0 {
+						ctx, cancel = context.WithTimeout(ctx, time.Duration(rng.IntN(100))*time.Millisecond)
+					}
+					err := ReserveAllWait(ctx, parts...)
+					cancel()
+					if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+						t.Error(err)
+					}
+					for _, r := range rs {
+						if err != nil && r.Len() != 0 {
+							t.Errorf("gave up and has %d", r.Len())
+						}
+					}
+					time.Sleep(time.Duration(rng.IntN(5)) * time.Millisecond)
+					wantReturn(t, rs...)
+				}
+			})
+		}
+		wg.Wait() // a deadlock ends the test: nothing would ever wake the bubble but timers
+		for i, p := range ps {
+			if s := p.Stats(); s.Free != 4 || s.Waiting != 0 || p.line.wanted.Load() != 0 {
+				t.Errorf("%+v", s)
+			}
+			end(t, p, vs[i])
+		}
+	})
+}
+
+// Scenario stampede (I. Molnar, 2001): 128 tasks take bio1, then bio2, from 128.
+func TestStampede(t *testing.T) {
+	const tasks = 128
+	run := func(t *testing.T, task func(ctx context.Context, p *Pool[int]) error) (finished int) {
+		synctest.Test(t, func(t *testing.T) {
+			v := newVault(t)
+			p := open(t, v, dry(tasks))
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			done := make(chan error, tasks)
+			for range tasks {
+				go func() { done <- task(ctx, p) }()
+			}
+			for range tasks {
+				if err := <-done; err == nil {
+					finished++
+				} else if !errors.Is(err, context.DeadlineExceeded) {
+					t.Error(err)
+				}
+			}
+			if s := p.Stats(); s.Free != tasks {
+				t.Errorf("%+v", s)
+			}
+			end(t, p, v)
+		})
+		return finished
+	}
+	const work = time.Millisecond
+	if n := run(t, func(ctx context.Context, p *Pool[int]) error {
+		bio1, err := p.GetWait(ctx)
+		if err != nil {
+			return err
+		}
+		defer p.Put(bio1)
+		time.Sleep(work)
+		bio2, err := p.GetWait(ctx)
+		if err != nil {
+			return err
+		}
+		return p.Put(bio2)
+	}); n != 0 {
+		t.Errorf("two gets: %d tasks finished in time; they should deadlock", n)
+	}
+	if n := run(t, func(ctx context.Context, p *Pool[int]) error {
+		r, err := p.ReserveWait(ctx, 2)
+		if err != nil {
+			return err
+		}
+		bio1, err1 := r.Get()
+		time.Sleep(work)
+		bio2, err2 := r.Get()
+		return errors.Join(err1, err2, p.Put(bio1), p.Put(bio2))
+	}); n != tasks {
+		t.Errorf("reserving both: %d of %d tasks finished", n, tasks)
+	}
+}
+
+// Scenario raid1 (D. Phillips, 2004): tasks hold all memory until a write is out; the
+// write is done by a daemon, which needs memory for each mirror.
+func TestRaid1(t *testing.T) {
+	const mirrors = 2
+	type request struct{ r *Reservation[int] } // nil: the daemon has to see for itself
+	run := func(t *testing.T, reserved bool) (written bool) {
+		synctest.Test(t, func(t *testing.T) {
+			v := newVault(t)
+			p := open(t, v, dry(16))
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			var req request
+			if reserved {
+				req.r = reserve(t, p, mirrors) // when the device is set up
+			}
+			var tasks sync.WaitGroup
+			out := make(chan struct{}) // the write is out, or nobody waits for it any more
+			for {                      // they grab all they can get
+				e, err := p.Get()
+				if err != nil {
+					break
+				}
+				tasks.Go(func() {
+					<-out
+					put(t, p, e)
+				})
+			}
+			queue := make(chan request)
+			daemon := make(chan error, 1)
+			go func() {
+				req := <-queue
+				var es []int
+				defer func() {
+					close(out)
+					put(t, p, es...)
+				}()
+				get := func() (int, error) { return p.GetWait(ctx) }
+				if req.r != nil {
+					get = req.r.Get
+				}
+				for range mirrors {
+					e, err := get()
+					if err != nil {
+						daemon <- err
+						return
+					}
+					es = append(es, e)
+				}
+				daemon <- nil
+			}()
+			queue <- req
+			err := <-daemon
+			if written = err == nil; !written && !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+			tasks.Wait()
+			end(t, p, v)
+		})
+		return written
+	}
+	if run(t, false) {
+		t.Error("the daemon got memory that nobody kept for it")
+	}
+	if !run(t, true) {
+		t.Error("the reservation did not get the write out")
+	}
+}
