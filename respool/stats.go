@@ -68,3 +68,11 @@ func (p *Pool[T]) Stats() Stats {
 	}
 	return s
 }
+
+// flow is how many elements have left the pool since New, by gets and reservations, and how
+// many of them are out now.
+func (p *Pool[T]) flow() (gets uint64, out int) {
+	puts, inUse := p.lent.level()
+	out = inUse + int(p.reserved.Load())
+	return puts + uint64(out), out
+}

@@ -71,10 +71,8 @@ func (w *worker[T]) run(ctx context.Context) {
 
 // look compares the pool with what it was at the last look.
 func (w *worker[T]) look() sight {
-	puts, inUse := w.p.lent.level()
-	reserved, empty := int(w.p.reserved.Load()), w.p.empty.Load()
-	inUse += reserved
-	gets := puts + uint64(inUse)
+	gets, inUse := w.p.flow()
+	empty := w.p.empty.Load()
 	s := sight{free: w.p.ready.depth(), empty: empty != w.empty, used: gets != w.gets, wanted: int(w.p.line.wanted.Load())}
 	w.refused = w.refused || s.empty
 	s.low = int(min(w.p.dip.Swap(noDip), int64(s.free)))
