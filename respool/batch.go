@@ -7,58 +7,95 @@ package respool
 // overtaken, and retried, for milliseconds: split it.
 //
 //gommu:nosleep
-func (p *Pool[T]) GetBatch(dst []T) error {
-	if len(dst) == 0 {
+func (p *Pool[T]) GetBatch(dst []T) error { return p.getBatch(dst, Ordinary) }
+
+//gommu:nosleep
+func (p *Pool[T]) getBatch(dst []T, c Class) error {
+	switch keep := p.keep[c]; {
+	case len(dst) == 0:
 		return nil
-	}
-	if len(dst) > p.opts.Max {
+	case len(dst) > p.opts.Max-keep:
 		return p.errs.batch
+	case len(dst) > chunk:
+		return p.getLong(dst, keep)
+	default:
+		_, err := p.take(dst, len(dst), keep)
+		return err
 	}
-	_, err := p.take(dst, len(dst))
-	return err
 }
 
-// take fills dst with as many elements as are ready, but at least least or none, and
-// says how many.
+// take fills dst with as many elements as are ready beyond keep, but at least least, which is
+// at most chunk, or none, and says how many. It takes a chunk at a time.
 //
 //gommu:nosleep
-func (p *Pool[T]) take(dst []T, least int) (int, error) {
-	var notes notes
-	first, n, left, head := p.ready.popChain(least, len(dst), barred, &notes)
+func (p *Pool[T]) take(dst []T, least, keep int) (int, error) {
+	var slots [chunk]uint32
+	n, left, head := p.ready.popSlots(slots[:min(len(dst), chunk)], least, keep, barred)
 	if n == 0 {
 		return 0, p.refusal(head)
 	}
-	p.hand(dst[:n], first, left, &notes)
+	p.dipped(left)
+	p.hand(dst, slots[:n])
+	if n < len(dst) && n == chunk {
+		n += p.takeSome(dst[n:], keep)
+	}
 	return n, nil
 }
 
-// takeSome fills dst with as many elements as are ready, which may be none, and says how
-// many. To find too few is no failure that the worker should act on.
+// takeSome is take for those who can do without: to find too few is no failure that the
+// worker should act on.
 //
 //gommu:nosleep
-func (p *Pool[T]) takeSome(dst []T) int {
-	var notes notes
-	first, n, left, _ := p.ready.popChain(0, len(dst), barred, &notes)
-	if n > 0 {
-		p.hand(dst[:n], first, left, &notes)
+func (p *Pool[T]) takeSome(dst []T, keep int) (sum int) {
+	var slots [chunk]uint32
+	for sum < len(dst) {
+		most := min(len(dst)-sum, chunk)
+		n, left, _ := p.ready.popSlots(slots[:most], 0, keep, barred)
+		if n > 0 {
+			p.dipped(left)
+			p.hand(dst[sum:], slots[:n])
+		}
+		sum += n
+		if n < most {
+			break
+		}
 	}
-	return n
+	return sum
 }
 
-// hand is the second half of GetBatch: it moves the elements of the slots from first on,
-// which were popped from ready, to dst. It left so many on ready.
+// hand moves the elements of slots, which were popped from ready, to dst.
 //
 //gommu:nosleep
-func (p *Pool[T]) hand(dst []T, first uint32, left int, notes *notes) {
-	p.dipped(left)
+func (p *Pool[T]) hand(dst []T, slots []uint32) {
 	var none T
-	elems, at := p.elems, uint64(first)
-	for i := range dst {
-		dst[i] = elems[at]
-		elems[at] = none // keep nothing alive that it points to
-		at = p.ready.after(at, i, notes)
+	elems, dst := p.elems, dst[:len(slots)]
+	for k, i := range slots {
+		dst[k] = elems[i]
+		elems[i] = none // keep nothing alive that it points to
 	}
-	p.lent.pushChain(&p.ready, first, len(dst), 0, notes)
+	p.blanks.putMany(slots)
+}
+
+// getLong is GetBatch for more than chunk elements.
+//
+//gommu:nosleep
+func (p *Pool[T]) getLong(dst []T, keep int) error {
+	at, left, head := p.ready.popChain(len(dst), keep, barred)
+	if at == 0 {
+		return p.refusal(head)
+	}
+	p.dipped(left)
+	var slots [chunk]uint32
+	for len(dst) > 0 {
+		n := min(len(dst), chunk)
+		for k := range slots[:n] {
+			slots[k] = at
+			at = uint32(p.ready.links[at].Load() & indexMask)
+		}
+		p.hand(dst, slots[:n])
+		dst = dst[n:]
+	}
+	return nil
 }
 
 // PutBatch gives all of src back, or nothing: it returns ErrForeign if fewer elements
@@ -67,40 +104,81 @@ func (p *Pool[T]) hand(dst []T, first uint32, left int, notes *notes) {
 //
 //gommu:nosleep
 func (p *Pool[T]) PutBatch(src []T) error {
+	if len(src) > chunk {
+		return p.putLong(src)
+	}
+	var slots [chunk]uint32
 	if len(src) == 0 {
 		return nil
 	}
-	if p.ready.head.Load()&sealed != 0 {
-		return p.errs.putClosed
+	at := slots[:len(src)]
+	if !p.blanks.getMany(at) {
+		return p.noBlank()
 	}
-	var notes notes
-	first, n, _, _ := p.lent.popChain(len(src), len(src), 0, &notes)
-	if n == 0 {
-		return p.errs.foreign
+	elems := p.elems
+	for k, e := range src {
+		elems[at[k]] = e
 	}
-	return p.storeChain(first, src, &notes)
+	end := p.ready.pushSlots(at, sealed, &p.bound)
+	if end != done {
+		p.clean(at)
+	}
+	return p.putError(end)
 }
 
-// storeChain is the second half of PutBatch: src goes into the slots from first on,
-// which were popped from lent.
+// clean empties slots again, which were not pushed.
 //
 //gommu:nosleep
-func (p *Pool[T]) storeChain(first uint32, src []T, notes *notes) error {
-	elems, at := p.elems, uint64(first)
-	for i := range src {
-		elems[at] = src[i]
-		at = p.lent.after(at, i, notes)
+func (p *Pool[T]) clean(slots []uint32) {
+	var none T
+	for _, i := range slots {
+		p.elems[i] = none
 	}
-	if p.ready.pushChain(&p.lent, first, len(src), sealed, notes) {
-		return nil
+	p.blanks.putMany(slots)
+}
+
+// putLong is PutBatch for more than chunk elements. It links their slots to each other first,
+// for all of them have to be pushed in one step.
+//
+//gommu:nosleep
+func (p *Pool[T]) putLong(src []T) error {
+	var slots [chunk]uint32
+	links, next, left := p.ready.links, uint64(0), len(src)
+	for left > 0 { // from the last one to the first
+		group := slots[:min(left, chunk)]
+		if !p.blanks.getMany(group) {
+			break
+		}
+		for _, i := range group {
+			left--
+			p.elems[i] = src[left]
+			links[i].Store(next)
+			next = uint64(i)
+		}
 	}
-	var none T // Close ended between the halves
-	at = uint64(first)
-	for i := range src {
-		elems[at] = none
-		at = p.lent.after(at, i, notes)
+	end := over
+	if left == 0 {
+		var first notes
+		p.ready.note(next, &first)
+		end = p.ready.pushChain(uint32(next), len(src), sealed, &p.bound, &first)
 	}
-	p.bounced.Add(uint64(len(src)))
-	p.lent.pushChain(&p.lent, first, len(src), 0, notes)
-	return p.errs.putClosed
+	if end != done {
+		p.unload(next, len(src)-left)
+	}
+	if left > 0 {
+		return p.noBlank()
+	}
+	return p.putError(end)
+}
+
+// unload is clean for n slots that are linked to each other.
+//
+//gommu:nosleep
+func (p *Pool[T]) unload(at uint64, n int) {
+	var slots [1]uint32
+	for range n {
+		slots[0] = uint32(at)
+		at = p.ready.links[at].Load() & indexMask
+		p.clean(slots[:])
+	}
 }

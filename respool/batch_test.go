@@ -74,12 +74,12 @@ func TestSuspendedBatchDelaysNobody(t *testing.T) {
 		v := newVault(t)
 		p := open(t, v, Options{Low: 10, Max: 10})
 		es := get(t, p, 5)
-		var getNotes, putNotes notes
-		inGet, n, left, _ := p.ready.popChain(3, 3, closing, &getNotes) // suspended before it reads the elements
+		inGet, inPut := make([]uint32, 3), make([]uint32, 4)
+		n, left, _ := p.ready.popSlots(inGet, 3, 0, closing) // suspended before it reads the elements
 		if n != 3 || left != 2 {
 			t.Fatalf("%d popped, %d left", n, left)
 		}
-		inPut, _, _, _ := p.lent.popChain(4, 4, 0, &putNotes) // suspended before it writes them
+		p.blanks.getMany(inPut) // suspended before it pushes them
 		buf := make([]int, 2)
 		for range 1000 {
 			if err := errors.Join(p.GetBatch(buf), p.PutBatch(buf)); err != nil {
@@ -94,10 +94,11 @@ func TestSuspendedBatchDelaysNobody(t *testing.T) {
 		wantLeak(t, err, 8, context.Canceled)
 
 		got := make([]int, 3)
-		p.hand(got, inGet, 2, &getNotes)
-		if err := p.storeChain(inPut, es[:4], &putNotes); !errors.Is(err, ErrClosed) {
-			t.Errorf("a batch came in after Close: %v", err)
+		p.hand(got, inGet)
+		if end := p.ready.pushSlots(inPut, sealed, &p.bound); end != flagged {
+			t.Errorf("a batch came in after Close: %v", end)
 		}
+		p.clean(inPut)
 		for i, e := range p.elems {
 			if e != 0 {
 				t.Errorf("slot %d still holds %d", i, e)

@@ -17,15 +17,19 @@ type Cache[T any] struct {
 	n      int
 	half   int
 	told   int // n as p.cached has it
+	keep   int // what its trips leave in the pool
+	class  Class
 	closed bool
-	_      [cacheLine - 8*8]byte
+	_      [cacheLine - 9*8]byte
 }
 
 // NewCache makes an empty cache that holds up to size elements, at least 1 and at most
 // Options.Max.
-func (p *Pool[T]) NewCache(size int) *Cache[T] {
+func (p *Pool[T]) NewCache(size int) *Cache[T] { return p.newCache(size, Ordinary) }
+
+func (p *Pool[T]) newCache(size int, c Class) *Cache[T] {
 	size = max(min(size, p.opts.Max), 1)
-	return &Cache[T]{p: p, elems: make([]T, size), half: size / 2}
+	return &Cache[T]{p: p, elems: make([]T, size), half: size / 2, keep: p.keep[c], class: c}
 }
 
 // Len is how many elements the cache holds.
@@ -58,7 +62,7 @@ func (c *Cache[T]) refill() (T, error) {
 	if err := c.usable(c.p.errs.getCacheClosed, c.p.errs.getClosed); err != nil {
 		return none, err
 	}
-	n, err := c.p.take(c.elems[:c.half+1], 1)
+	n, err := c.p.take(c.elems[:c.half+1], 1, c.keep)
 	if err != nil {
 		c.tell()
 		return none, err
@@ -130,13 +134,13 @@ func (c *Cache[T]) refillBatch(dst []T) error {
 	if len(dst) > c.p.opts.Max {
 		return c.p.errs.batch
 	}
-	if err := c.p.GetBatch(dst[c.n:]); err != nil {
+	if err := c.p.getBatch(dst[c.n:], c.class); err != nil {
 		c.tell()
 		return err
 	}
 	copy(dst, c.elems[:c.n])
 	clear(c.elems[:c.n])
-	c.n = c.p.takeSome(c.elems[:c.half])
+	c.n = c.p.takeSome(c.elems[:c.half], c.keep)
 	c.tell()
 	return nil
 }

@@ -162,7 +162,7 @@ func stressCaches(t *testing.T, o Options, early bool) {
 	reader.Go(func() {
 		for {
 			s := p.Stats()
-			if s.Gets-s.Puts != uint64(s.InUse+s.Cached) || min(s.Free, s.InUse, s.Cached) < 0 || max(s.Free, s.InUse+s.Cached) > o.Max {
+			if s.Gets-s.Puts != uint64(s.InUse+s.Cached+s.Reserved) || min(s.Free, s.InUse, s.Cached) < 0 || max(s.Free, s.InUse+s.Cached) > o.Max {
 				t.Errorf("%+v", s)
 			}
 			select {

@@ -56,7 +56,10 @@ func (p *Pool[T]) Close(ctx context.Context) error {
 }
 
 // out is how many elements callers have in use or reserved.
-func (p *Pool[T]) out() int { return p.lent.depth() + int(p.reserved.Load()) }
+func (p *Pool[T]) out() int {
+	_, out := p.flow()
+	return out
+}
 
 // closeError makes one error of errs and of the elements that are out, nil if there
 // are none.
@@ -138,10 +141,11 @@ func (p *Pool[T]) awaitElements(ctx context.Context, lost *freeFailures) {
 // drain frees all elements that are ready.
 func (p *Pool[T]) drain(lost *freeFailures) {
 	for {
-		i, _, _ := p.ready.pop(0)
+		i, _, _ := p.ready.pop(0, 0)
 		if i == 0 {
 			return
 		}
+		p.removed.Add(1)
 		p.work.drained.Add(1)
 		p.dispose(i, lost)
 	}
@@ -152,7 +156,7 @@ func (p *Pool[T]) dispose(i uint32, lost *freeFailures) {
 	var none T
 	e := p.elems[i]
 	p.elems[i] = none
-	p.total.Add(-1)
+	p.total.Add(-1) // first, for who counts what is out
 	if err := p.src.Free(e); err != nil {
 		p.work.freeErrors.Add(1)
 		lost.add(err)

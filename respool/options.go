@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// maxElements is the largest Max: what fits into a stack's slot number.
-const maxElements = 1<<indexBits - 1
+// maxElements is the largest Max: what fits into a stack's slot number beside the blanks.
+const maxElements = 1<<indexBits - 1 - maxStocks*stockSize
 
 const (
 	defaultMax         = 1024
@@ -43,12 +43,17 @@ type Options struct {
 	High int
 
 	// Max bounds the elements that exist at a time, free and in use together.
-	// A slot is allocated for each beforehand: the element's size and 20 bytes.
-	// Default 1024 or, if more, four times the largest number that is set; at most
-	// 2^24-1. None is a
+	// A slot is allocated for each beforehand, the element's size and 12 bytes, and up to 63
+	// more for each processor. Default 1024 or, if more, four times the largest number that is
+	// set; at most 16 million. None is a
 	// pool of size zero: Get says ErrEmpty, a reservation of anything is refused. Then Min, Low,
-	// High and Step must be 0.
+	// High, Step and the marks must be 0.
 	Max int
+
+	// OrdinaryMark and AtomicMark are how many elements requests of these classes leave free,
+	// see As: what lies below AtomicMark is for critical requests only. Low is above
+	// OrdinaryMark, which is not below AtomicMark. Default 0: all may take the last one.
+	OrdinaryMark, AtomicMark int
 
 	// Step is how many elements the worker adds before it looks at the level again,
 	// and the fewest that it frees at a time. Default a quarter of High minus Low,
@@ -79,6 +84,7 @@ func (o Options) resolve() (Options, error) {
 		value int64
 	}{
 		{"Min", int64(o.Min)}, {"Low", int64(o.Low)}, {"High", int64(o.High)}, {"Max", int64(o.Max)}, {"Step", int64(o.Step)},
+		{"OrdinaryMark", int64(o.OrdinaryMark)}, {"AtomicMark", int64(o.AtomicMark)},
 		{"MinInterval", int64(o.MinInterval)}, {"MaxInterval", int64(o.MaxInterval)},
 		{"IdleAfter", int64(o.IdleAfter)}, {"MaxBackoff", int64(o.MaxBackoff)},
 	} {
@@ -86,7 +92,7 @@ func (o Options) resolve() (Options, error) {
 			return o, fmt.Errorf("%w: %s is negative (%d): leave it zero for the default", ErrBadOptions, v.name, v.value)
 		}
 	}
-	if n := max(o.Min, o.Low, o.High, o.Max, o.Step); n > maxElements {
+	if n := max(o.Min, o.Low, o.High, o.Max, o.Step, o.OrdinaryMark); n > maxElements {
 		return o, fmt.Errorf("%w: %d elements are more than a pool can hold: use at most %d, or several pools", ErrBadOptions, n, maxElements)
 	}
 	o.setMarks()
@@ -96,8 +102,8 @@ func (o Options) resolve() (Options, error) {
 
 // resolveNone is resolve for a pool of size zero.
 func (o Options) resolveNone() (Options, error) {
-	if o.Min != 0 || o.Low != 0 || o.High != 0 || o.Step != 0 {
-		return o, fmt.Errorf("%w: Max is None: leave Min, Low, High and Step zero", ErrBadOptions)
+	if o.Min != 0 || o.Low != 0 || o.High != 0 || o.Step != 0 || o.OrdinaryMark != 0 || o.AtomicMark != 0 {
+		return o, fmt.Errorf("%w: Max is None: leave Min, Low, High, Step and the marks zero", ErrBadOptions)
 	}
 	o.Max = 0
 	times, err := (Options{Max: 1, MinInterval: o.MinInterval, MaxInterval: o.MaxInterval, IdleAfter: o.IdleAfter, MaxBackoff: o.MaxBackoff}).resolve()
@@ -111,12 +117,15 @@ func (o Options) resolveNone() (Options, error) {
 
 func (o *Options) setMarks() {
 	if o.Max == 0 {
-		o.Max = min(max(defaultMax, 4*max(o.Min, o.Low, o.High, o.Step)), maxElements)
+		o.Max = min(max(defaultMax, 4*max(o.Min, o.Low, o.High, o.Step, o.OrdinaryMark)), maxElements)
 	}
 	if o.Low == 0 {
 		o.Low = min(defaultLow, (o.Max+3)/4)
 		if o.High != 0 {
 			o.Low = min(o.Low, (o.High+3)/4)
+		}
+		if o.OrdinaryMark > 0 {
+			o.Low += o.OrdinaryMark
 		}
 	}
 	if o.High == 0 {
@@ -158,6 +167,10 @@ func (o *Options) check() error {
 		return above("High", o.High, "Max", o.Max)
 	case o.Low > o.High:
 		return above("Low", o.Low, "High", o.High)
+	case o.OrdinaryMark > 0 && o.OrdinaryMark >= o.Low:
+		return fmt.Errorf("%w: OrdinaryMark (%d) is not below Low (%d), where the worker would leave ordinary requests without: raise Low", ErrBadOptions, o.OrdinaryMark, o.Low)
+	case o.AtomicMark > o.OrdinaryMark:
+		return above("AtomicMark", o.AtomicMark, "OrdinaryMark", o.OrdinaryMark)
 	case o.Step > o.Max:
 		return above("Step", o.Step, "Max", o.Max)
 	case o.MinInterval > o.MaxInterval:

@@ -22,7 +22,7 @@ func TestDefaults(t *testing.T) {
 		{Options{High: 8}, Options{Low: 2, High: 8, Max: 1024, Step: 1}},
 		{Options{Low: 1000}, Options{Low: 1000, High: 2000, Max: 4000, Step: 250}},
 		{Options{Low: 6, Max: 10}, Options{Low: 6, High: 10, Max: 10, Step: 1}},
-		{Options{Min: 1 << 23}, Options{Min: 1 << 23, Low: 16, High: 32, Max: 1<<24 - 1, Step: 4}},
+		{Options{Min: 1 << 23}, Options{Min: 1 << 23, Low: 16, High: 32, Max: maxElements, Step: 4}},
 	} {
 		c.want.MinInterval, c.want.MaxInterval = times.MinInterval, times.MaxInterval
 		c.want.IdleAfter, c.want.MaxBackoff = times.IdleAfter, times.MaxBackoff

@@ -14,6 +14,7 @@ type Pool[T any] struct {
 	src    Source[T]
 	opts   Options
 	elems  []T // by slot number; slot 0 does not exist
+	keep   [classes]int
 	errs   hotErrors
 	filled uint64
 	shut   atomic.Bool // Close was called, for caches, who do not look at ready
@@ -23,8 +24,11 @@ type Pool[T any] struct {
 	closer  chan struct{}      // holds a token while a Close is at work
 	_       [cacheLine]byte
 
-	ready stack // slots that hold an element
-	lent  stack // slots whose element is out
+	ready  stack // slots that hold an element
+	blanks blanks
+
+	bound // of ready, read by every Put
+	_     [cacheLine - 16]byte
 
 	// The lowest number free that a Get left behind: since the worker looked, and
 	// since New. Read by every Get, written only when it falls.
@@ -35,13 +39,11 @@ type Pool[T any] struct {
 	_     [cacheLine - 8]byte
 
 	// Not on the way of Get and Put.
-	total   atomic.Int64  // elements that exist: in ready, in use, or on their way
 	cached  atomic.Int64  // elements in caches after the last trip of each
-	bounced atomic.Uint64 // pops of lent that Put undid
+	removed atomic.Uint64 // pops of ready by the worker and by Close
 	asking  atomic.Bool   // the worker is inside the source
 	work    workCounters
 
-	reserved atomic.Int64  // elements in reservations
 	line     line          // those who wait
 	returned chan struct{} // see Returned
 }
@@ -78,7 +80,7 @@ func New[T any](ctx context.Context, src Source[T], opts Options) (*Pool[T], err
 	p := &Pool[T]{
 		src:      src,
 		opts:     opts,
-		elems:    make([]T, opts.Max+1),
+		keep:     [classes]int{Ordinary: opts.OrdinaryMark, Atomic: opts.AtomicMark},
 		stopped:  make(chan struct{}),
 		closer:   make(chan struct{}, 1),
 		returned: make(chan struct{}, 1),
@@ -97,8 +99,11 @@ func New[T any](ctx context.Context, src Source[T], opts Options) (*Pool[T], err
 			returnClosed: &OpError{Op: "return", Pool: opts.Name, Err: ErrClosed},
 		},
 	}
-	p.ready.init(opts.Max)
-	p.lent.init(opts.Max)
+	slots := opts.Max + p.blanks.init(opts.Max)
+	links := make([]atomic.Uint64, slots+1)
+	p.elems = make([]T, slots+1)
+	p.ready.init(links)
+	p.blanks.fill(links, opts.Max+1)
 	p.line.init(opts, &p.ready)
 	if err := p.fill(ctx, max(opts.Min, opts.Low)); err != nil {
 		return fail(err)
@@ -122,7 +127,7 @@ func (p *Pool[T]) fill(ctx context.Context, n int) error {
 		}
 		p.elems[i] = e
 		p.total.Add(1)
-		p.ready.push(uint32(i), 0)
+		p.ready.push(uint32(i), 0, nil)
 	}
 	p.filled = uint64(n)
 	p.lowest.Store(int64(n))
@@ -130,20 +135,23 @@ func (p *Pool[T]) fill(ctx context.Context, n int) error {
 	return nil
 }
 
-// Get takes an element out of the pool. If nothing is ready it returns ErrEmpty,
-// once Close was called ErrClosed. It never sleeps.
+// Get takes an element out of the pool. If nothing is ready, but for what is kept for the other
+// classes (see As), it returns ErrEmpty, once Close was called ErrClosed. It never sleeps.
 //
 //gommu:nosleep
-func (p *Pool[T]) Get() (T, error) {
+func (p *Pool[T]) Get() (T, error) { return p.get(Ordinary) }
+
+//gommu:nosleep
+func (p *Pool[T]) get(c Class) (T, error) {
 	var none T
-	i, left, head := p.ready.pop(barred)
+	i, left, head := p.ready.pop(p.keep[c%classes], barred)
 	if i == 0 {
 		return none, p.refusal(head)
 	}
 	p.dipped(left)
 	e := p.elems[i]
 	p.elems[i] = none // keep nothing alive that e points to
-	p.lent.push(i, 0)
+	p.blanks.put(i)
 	return e, nil
 }
 
@@ -175,29 +183,48 @@ func (p *Pool[T]) dipped(n int) {
 //
 //gommu:nosleep
 func (p *Pool[T]) Put(e T) error {
+	i := p.blanks.get()
+	if i == 0 {
+		return p.noBlank()
+	}
+	p.elems[i] = e
+	if end := p.ready.push(i, sealed, &p.bound); end != done {
+		return p.takeBack(i, end)
+	}
+	return nil
+}
+
+// takeBack empties slot i again, which was not pushed, and says why.
+//
+//gommu:nosleep
+func (p *Pool[T]) takeBack(i uint32, end pushed) error {
+	var none T
+	p.elems[i] = none
+	p.blanks.put(i)
+	return p.putError(end)
+}
+
+// noBlank is the error of a Put that found no slot: as many elements are back as there were.
+//
+//gommu:nosleep
+func (p *Pool[T]) noBlank() error {
 	if p.ready.head.Load()&sealed != 0 {
 		return p.errs.putClosed
 	}
-	i, _, _ := p.lent.pop(0)
-	if i == 0 {
-		return p.errs.foreign
-	}
-	return p.store(i, e)
+	return p.errs.foreign
 }
 
-// store is the second half of Put: e goes into slot i, which was popped from lent.
+// putError is the error of a Put that ended so.
 //
 //gommu:nosleep
-func (p *Pool[T]) store(i uint32, e T) error {
-	p.elems[i] = e
-	if p.ready.push(i, sealed) {
-		return nil
+func (p *Pool[T]) putError(end pushed) error {
+	switch end {
+	case flagged:
+		return p.errs.putClosed
+	case over:
+		return p.errs.foreign
 	}
-	var none T // Close ended between the halves
-	p.elems[i] = none
-	p.bounced.Add(1)
-	p.lent.push(i, 0)
-	return p.errs.putClosed
+	return nil
 }
 
 // lower sets v to n unless it is lower already.

@@ -240,9 +240,9 @@ func TestSuspendedCallerDelaysNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := newVault(t)
 		p := open(t, v, Options{Low: 4, Max: 4})
-		inGet, _, _ := p.ready.pop(closing) // suspended before it pushes on lent
+		inGet, _, _ := p.ready.pop(0, closing) // suspended before it reads the element
 		other := get(t, p, 1)
-		inPut, _, _ := p.lent.pop(0) // suspended before it pushes on ready
+		inPut := p.blanks.get() // suspended before it pushes on ready
 
 		for range 1000 {
 			put(t, p, get(t, p, 2)...)
@@ -256,9 +256,9 @@ func TestSuspendedCallerDelaysNobody(t *testing.T) {
 			t.Errorf("Close: %v; two are under way and one is in use", err)
 		}
 
-		p.lent.push(inGet, 0)
-		if err := p.store(inPut, other[0]); !errors.Is(err, ErrClosed) {
-			t.Errorf("an element came in after Close: %v", err)
+		p.blanks.put(inGet)
+		if end := p.ready.push(inPut, sealed, &p.bound); end != flagged || !errors.Is(p.takeBack(inPut, end), ErrClosed) {
+			t.Error("an element came in after Close")
 		}
 		checkSum(t, p)
 		if s := p.Stats(); s.InUse != 3 || s.Puts != 2000 {

@@ -14,6 +14,7 @@ type Reservation[T any] struct {
 	p     *Pool[T]
 	first uint32 // the slots, popped from ready and still linked as they were there
 	n     int
+	class Class
 }
 
 // noCopy makes go vet report copies.
@@ -30,14 +31,15 @@ func (*noCopy) Unlock() {}
 //
 //gommu:nosleep
 func (p *Pool[T]) Reserve(n int) (*Reservation[T], error) {
-	return (&Reservation[T]{p: p}).with(n) // short enough to be inlined, so that the caller's stack has it
+	return new(Reservation[T]).of(p, n) // short enough to be inlined, so that the caller's stack has it
 }
 
-// with is r if Add(n) succeeds. It is not inlined, so that Reserve can be.
+// of gives r, which is zero, n elements of p. It is not inlined, so that Reserve can be.
 //
 //gommu:nosleep
 //go:noinline
-func (r *Reservation[T]) with(n int) (*Reservation[T], error) {
+func (r *Reservation[T]) of(p *Pool[T], n int) (*Reservation[T], error) {
+	r.p = p
 	if err := r.Add(n); err != nil {
 		return nil, err
 	}
@@ -49,7 +51,7 @@ func (r *Reservation[T]) with(n int) (*Reservation[T], error) {
 //gommu:nosleep
 func (r *Reservation[T]) Add(n int) error {
 	l := &r.p.line
-	if n < 0 || n > l.max {
+	if n < 0 || n > l.max-r.keep() {
 		return l.errs.never
 	}
 	err := r.take(n, barred)
@@ -79,8 +81,8 @@ func (r *Reservation[T]) Get() (T, error) {
 	r.n--
 	e := p.elems[i]
 	p.elems[i] = none // keep nothing alive that e points to
-	p.lent.push(i, 0)
 	p.reserved.Add(-1)
+	p.blanks.put(i)
 	return e, nil
 }
 
@@ -94,12 +96,17 @@ func (r *Reservation[T]) Put(e T) error {
 	if p.ready.head.Load()&sealed != 0 {
 		return p.errs.putClosed
 	}
-	i, _, _ := p.lent.pop(0)
+	i := p.blanks.get()
 	if i == 0 {
+		return p.noBlank()
+	}
+	p.reserved.Add(1)
+	if p.ready.overloaded(&p.bound) {
+		p.reserved.Add(-1)
+		p.blanks.put(i)
 		return p.errs.foreign
 	}
 	p.elems[i] = e
-	p.reserved.Add(1)
 	r.link(i, 1)
 	return nil
 }
@@ -110,10 +117,10 @@ func (r *Reservation[T]) Put(e T) error {
 //
 //gommu:nosleep
 func (r *Reservation[T]) Split(n int) (*Reservation[T], error) {
-	return (&Reservation[T]{p: r.p}).splitOff(r, n)
+	return new(Reservation[T]).splitOff(r, n)
 }
 
-// splitOff is s, which is empty, with n elements of r. It is not inlined, so that Split
+// splitOff is s, which is zero, with n elements of r. It is not inlined, so that Split
 // can be.
 //
 //gommu:nosleep
@@ -123,7 +130,7 @@ func (s *Reservation[T]) splitOff(r *Reservation[T], n int) (*Reservation[T], er
 		return nil, r.p.errs.split
 	}
 	var unused notes
-	s.first, s.n = r.first, n
+	s.p, s.class, s.first, s.n = r.p, r.class, r.first, n
 	r.first, r.n = r.after(n, &unused), r.n-n
 	return s, nil
 }
@@ -145,10 +152,11 @@ func (r *Reservation[T]) giveBack(n int) error {
 	}
 	var notes notes
 	p, rest := r.p, r.after(n, &notes)
-	if !p.ready.pushChain(&p.ready, r.first, n, sealed, &notes) {
+	p.reserved.Add(int64(-n)) // before the push, see bound
+	if p.ready.pushChain(r.first, n, sealed, nil, &notes) != done {
+		p.reserved.Add(int64(n))
 		return p.errs.returnClosed
 	}
-	p.reserved.Add(int64(-n))
 	r.first, r.n = rest, r.n-n
 	return nil
 }
@@ -162,9 +170,8 @@ func (r *Reservation[T]) take(n int, refuse uint64) error {
 		return nil
 	}
 	p := r.p
-	var unused notes // link need not follow them
-	first, got, left, head := p.ready.popChain(n, n, refuse, &unused)
-	if got == 0 {
+	first, left, head := p.ready.popChain(n, r.keep(), refuse)
+	if first == 0 {
 		return p.line.refusal(head)
 	}
 	p.reserved.Add(int64(n))
@@ -201,3 +208,8 @@ func (r *Reservation[T]) after(n int, notes *notes) uint32 {
 	}
 	return uint32(at)
 }
+
+// keep is how many elements the reservation must leave free when it takes some.
+//
+//gommu:nosleep
+func (r *Reservation[T]) keep() int { return r.p.keep[r.class] }

@@ -38,7 +38,7 @@ func TestReserveIsAllOrNothing(t *testing.T) {
 			t.Errorf("%q is not %q", err, want)
 		}
 		r := reserve(t, p, 3)
-		if s := p.Stats(); s.Free != 1 || s.Reserved != 3 || s.InUse != 0 || s.LowestFree != 1 || s.Gets != 0 {
+		if s := p.Stats(); s.Free != 1 || s.Reserved != 3 || s.InUse != 0 || s.LowestFree != 1 || s.Gets != 3 {
 			t.Errorf("%+v", s)
 		}
 		if err := r.Return(); err != nil {

@@ -14,6 +14,7 @@ type Part struct {
 // A reservation is a *Reservation[T], whatever T is.
 type reservation interface {
 	queue() *line
+	keep() int
 	take(n int, refuse uint64) error
 	giveBack(n int) error
 	refused()
@@ -118,7 +119,7 @@ func possible(order []Part) error {
 		if i == 0 || l != order[i-1].r.queue() {
 			sum = 0
 		}
-		if p.n < 0 || p.n > l.max-sum {
+		if p.n < 0 || p.n > l.max-p.r.keep()-sum {
 			return l.errs.never
 		}
 		sum += p.n
@@ -132,7 +133,7 @@ func possible(order []Part) error {
 func takeAll(order []Part, refuse uint64, count bool) error {
 	for _, p := range order {
 		l := p.r.queue()
-		if l.ready.depth() >= p.n {
+		if l.ready.depth() >= p.n+p.r.keep() || p.n == 0 {
 			continue
 		}
 		err := l.refusal(l.ready.head.Load())

@@ -42,6 +42,7 @@ func TestReserveAllIsAllOrNothing(t *testing.T) {
 		}
 		beforeQ.Empty, beforeQ.LowestFree = 2, 0 // the last took and gave back
 		beforeP.LowestFree = 2
+		beforeP.Gets, beforeP.Puts, beforeQ.Gets, beforeQ.Puts = 2, 2, 2, 1
 		if diff := cmp.Diff([]Stats{beforeP, beforeQ}, []Stats{p.Stats(), q.Stats()}); diff != "" {
 			t.Error(diff)
 		}

@@ -46,12 +46,55 @@ type stack struct {
 	_     [cacheLine - 40]byte
 }
 
-func (s *stack) init(slots int) { s.links = make([]atomic.Uint64, slots+1) }
+// init makes s an empty stack over links, which several stacks may share, for a slot is on
+// one of them at most. That of slot 0 stays 0.
+func (s *stack) init(links []atomic.Uint64) { s.links = links }
 
-// push puts slot i on top, unless the head carries one of the flags in refuse.
+// A bound says how many slots may be on ready.
+type bound struct {
+	total    atomic.Int64 // elements that exist: in ready, in use, or on their way
+	reserved atomic.Int64 // elements in reservations
+}
+
+// passed says that n more on a stack of so many slots are more than there can be. What it
+// reads may be of other moments than depth: the answer is good if the stack's head is still
+// the same afterwards, for whoever takes from total or adds to reserved has popped before, and
+// whoever adds to total or takes from reserved will push.
 //
 //gommu:nosleep
-func (s *stack) push(i uint32, refuse uint64) bool {
+func (b *bound) passed(depth uint64, n int) bool {
+	return int64(depth)+b.reserved.Load()+int64(n) > b.total.Load()
+}
+
+// overloaded says that what is on the stack passes the bound b.
+//
+//gommu:nosleep
+func (s *stack) overloaded(b *bound) bool {
+	for {
+		h := s.head.Load()
+		if !b.passed(s.links[h&indexMask].Load()>>indexBits, 0) {
+			return false
+		}
+		if s.head.Load() == h {
+			return true
+		}
+	}
+}
+
+// A pushed is how a push ended.
+type pushed uint8
+
+const (
+	done    pushed = iota
+	flagged        // the head carries one of the flags
+	over           // the bound
+)
+
+// push puts slot i on top, unless the head carries one of the flags in refuse or that is over
+// the bound b, if there is one.
+//
+//gommu:nosleep
+func (s *stack) push(i uint32, refuse uint64, b *bound) pushed {
 	links := s.links
 	link := &links[i]
 	s.giveWay()
@@ -59,38 +102,111 @@ func (s *stack) push(i uint32, refuse uint64) bool {
 		backOff(tries)
 		h := s.head.Load()
 		if h&refuse != 0 {
-			return false
+			return flagged
 		}
 		top := h & indexMask
 		below := links[top].Load() // that of slot 0 stays 0: depth 0
+		if b != nil && b.passed(below>>indexBits, 1) {
+			if s.head.Load() == h {
+				return over
+			}
+			continue
+		}
 		l := top | (below>>indexBits+1)<<indexBits
 		if link.Load() != l { // a store is a locked instruction, and often needless
 			link.Store(l)
 		}
 		if s.head.CompareAndSwap(h, h&^indexMask|uint64(i)) {
-			return true
+			return done
 		}
 	}
 }
 
-// pop takes the top slot off and says how many are left, unless there is none or
-// the head carries one of the flags in refuse: then i is 0. The head as it was
+// pop takes the top slot off and says how many are left, unless there are no more than
+// keep or the head carries one of the flags in refuse: then i is 0. The head as it was
 // tells which.
 //
 //gommu:nosleep
-func (s *stack) pop(refuse uint64) (i uint32, left int, head uint64) {
+func (s *stack) pop(keep int, refuse uint64) (i uint32, left int, head uint64) {
 	links := s.links
 	s.giveWay()
 	for tries := 0; ; tries++ {
 		backOff(tries)
 		h := s.head.Load()
 		top := h & indexMask
-		if top == 0 || h&refuse != 0 {
+		if h&refuse != 0 {
 			return 0, 0, h
 		}
 		l := links[top].Load()
+		if int(l>>indexBits) <= keep {
+			if top == 0 || s.head.Load() == h {
+				return 0, 0, h
+			}
+			continue // or the depth may be of another time
+		}
 		if s.head.CompareAndSwap(h, (h&^indexMask+tagOne)|l&indexMask) {
 			return uint32(top), int(l>>indexBits) - 1, h
+		}
+	}
+}
+
+// popSlots is pop for as many slots as dst has room for, but at least least, or none. It
+// fills dst from its start, the old top first, and says how many it took.
+//
+//gommu:nosleep
+func (s *stack) popSlots(dst []uint32, least, keep int, refuse uint64) (n, left int, head uint64) {
+	links := s.links
+	for tries := 0; ; tries++ {
+		s.askWay(tries)
+		h := s.head.Load()
+		if h&refuse != 0 {
+			return 0, 0, h
+		}
+		depth := int(links[h&indexMask].Load() >> indexBits)
+		n := min(len(dst), depth-keep)
+		if n < max(least, 1) {
+			if s.head.Load() == h {
+				return 0, 0, h
+			}
+			continue // or the depth may be of another time
+		}
+		at := h & indexMask
+		for k := range dst[:n] {
+			dst[k] = uint32(at)
+			below := links[at].Load() & indexMask
+			if below == at-1 { // slots that went together lie together: do not wait for the load
+				at--
+				continue
+			}
+			at = below
+		}
+		if s.head.CompareAndSwap(h, (h&^indexMask+uint64(n)<<tagShift)|at) {
+			return n, depth - n, h
+		}
+	}
+}
+
+// pushSlots is push for several slots in one step, the first one uppermost.
+//
+//gommu:nosleep
+func (s *stack) pushSlots(slots []uint32, refuse uint64, b *bound) pushed {
+	for tries := 0; ; tries++ {
+		s.askWay(tries)
+		h := s.head.Load()
+		if h&refuse != 0 {
+			return flagged
+		}
+		top := h & indexMask
+		depth := s.links[top].Load() >> indexBits
+		if b != nil && b.passed(depth, len(slots)) {
+			if s.head.Load() == h {
+				return over
+			}
+			continue
+		}
+		linkSlots(s.links, slots, top, depth)
+		if s.head.CompareAndSwap(h, h&^indexMask|uint64(slots[0])) {
+			return done
 		}
 	}
 }
@@ -98,6 +214,16 @@ func (s *stack) pop(refuse uint64) (i uint32, left int, head uint64) {
 // notes are the first slots of a chain. To go by them is faster than to follow the
 // links, where each load has to wait for the one before.
 type notes [32]uint32
+
+// note notes the first slots of a chain that begins with slot at.
+//
+//gommu:nosleep
+func (s *stack) note(at uint64, notes *notes) {
+	for k := range notes {
+		notes[k] = uint32(at)
+		at = s.links[at].Load() & indexMask
+	}
+}
 
 // after is the slot below the kth of a chain, which is i.
 //
@@ -109,61 +235,63 @@ func (s *stack) after(i uint64, k int, notes *notes) uint64 {
 	return s.links[i].Load() & indexMask
 }
 
-// popChain takes up to most slots off the top, still linked, in one step. The first is
-// the old top. It says how many it took and how many are left; it takes none if there
-// are fewer than least or the head carries one of the flags in refuse. The head as it
-// was tells which. It notes the first slots of the chain in notes.
+// popChain takes n slots off the top, still linked, in one step, and says how many are left.
+// The first is the old top. It takes none, and first is 0, if fewer than keep would be left or the
+// head carries one of the flags in refuse. The head as it was tells which.
 //
 //gommu:nosleep
-func (s *stack) popChain(least, most int, refuse uint64, notes *notes) (first uint32, n, left int, head uint64) {
+func (s *stack) popChain(n, keep int, refuse uint64) (first uint32, left int, head uint64) {
 	links := s.links
 	for tries := 0; ; tries++ {
 		s.askWay(tries)
 		h := s.head.Load()
 		top := h & indexMask
 		if h&refuse != 0 {
-			return 0, 0, 0, h
+			return 0, 0, h
 		}
 		depth := int(links[top].Load() >> indexBits)
-		n := min(most, depth)
-		if n < max(least, 1) {
+		if depth-keep < n {
 			if s.head.Load() == h {
-				return 0, 0, 0, h
+				return 0, 0, h
 			}
 			continue // or the depth may be of another time
 		}
 		below := top
-		for k := range n {
-			if k < len(notes) {
-				notes[k] = uint32(below)
-			}
+		for range n {
 			below = links[below].Load() & indexMask
 		}
 		if s.head.CompareAndSwap(h, (h&^indexMask+uint64(n)<<tagShift)|below) {
-			return uint32(top), n, depth - n, h
+			return uint32(top), depth - n, h
 		}
 	}
 }
 
-// pushChain puts the n slots that popChain took off from on top in one step, in the
-// order they had there, unless the head carries one of the flags in refuse.
+// pushChain is push for n slots that are linked to each other, in this order, in one step. The
+// first of them are in notes.
 //
 //gommu:nosleep
-func (s *stack) pushChain(from *stack, first uint32, n int, refuse uint64, notes *notes) bool {
+func (s *stack) pushChain(first uint32, n int, refuse uint64, b *bound, notes *notes) pushed {
 	links := s.links
 	for tries := 0; ; tries++ {
 		s.askWay(tries)
 		h := s.head.Load()
 		if h&refuse != 0 {
-			return false
+			return flagged
 		}
 		top := h & indexMask
-		depth := links[top].Load()>>indexBits + uint64(n)
+		depth := links[top].Load() >> indexBits
+		if b != nil && b.passed(depth, n) {
+			if s.head.Load() == h {
+				return over
+			}
+			continue
+		}
+		depth += uint64(n)
 		at := uint64(first)
 		for k := range n {
 			next := top
 			if k < n-1 {
-				next = from.after(at, k, notes)
+				next = s.after(at, k, notes)
 			}
 			if l := next | depth<<indexBits; links[at].Load() != l {
 				links[at].Store(l)
@@ -172,7 +300,7 @@ func (s *stack) pushChain(from *stack, first uint32, n int, refuse uint64, notes
 			at = next
 		}
 		if s.head.CompareAndSwap(h, h&^indexMask|uint64(first)) {
-			return true
+			return done
 		}
 	}
 }

@@ -14,9 +14,10 @@ import (
 func TestStackModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const slots = 5
-		var s, other stack // other only lends its links
-		s.init(slots)
-		other.init(slots)
+		var s, other stack // a slot is on one of them
+		links := make([]atomic.Uint64, slots+1)
+		s.init(links)
+		other.init(links)
 		var model, loose []uint32
 		for i := range slots {
 			loose = append(loose, uint32(i+1))
@@ -29,22 +30,23 @@ func TestStackModel(t *testing.T) {
 					t.Skip("nothing to push")
 				}
 				k := rapid.IntRange(0, len(loose)-1).Draw(t, "k")
-				ok := s.push(loose[k], sealed)
-				if ok != (flags&sealed == 0) {
-					t.Fatalf("push says %v, flags %#x", ok, flags)
+				b, want := draw(t, len(model), 1, flags)
+				if got := s.push(loose[k], sealed, b); got != want {
+					t.Fatalf("push says %v, want %v", got, want)
 				}
-				if ok {
+				if want == done {
 					model = append(model, loose[k])
 					loose = append(loose[:k], loose[k+1:]...)
 				}
 			},
 			"pop": func(t *rapid.T) {
-				i, left, head := s.pop(closing)
+				keep := rapid.IntRange(0, 2).Draw(t, "keep")
+				i, left, head := s.pop(keep, closing)
 				if head&(closing|sealed) != flags {
 					t.Fatalf("flags are %#x, not %#x", head&(closing|sealed), flags)
 				}
 				n := len(model)
-				if n == 0 || flags&closing != 0 {
+				if n <= keep || flags&closing != 0 {
 					if i != 0 {
 						t.Fatalf("popped %d", i)
 					}
@@ -62,35 +64,35 @@ func TestStackModel(t *testing.T) {
 				}
 				n := rapid.IntRange(1, len(loose)).Draw(t, "n")
 				for _, i := range loose[:n] { // the last one is on top of other
-					other.push(i, 0)
+					other.push(i, 0, nil)
+				}
+				first, left, _ := other.popChain(n, 0, 0)
+				if first != loose[n-1] || left != 0 {
+					t.Fatalf("popped %d leaving %d", first, left)
 				}
 				var noted notes
-				first, took, _, _ := other.popChain(n, n, 0, &noted)
-				if first != loose[n-1] || took != n {
-					t.Fatalf("popped %d from %d on", took, first)
+				other.note(uint64(first), &noted)
+				b, want := draw(t, len(model), n, flags)
+				if got := s.pushChain(first, n, sealed, b, &noted); got != want {
+					t.Fatalf("pushChain says %v, want %v", got, want)
 				}
-				ok := s.pushChain(&other, first, n, sealed, &noted)
-				if ok != (flags&sealed == 0) {
-					t.Fatalf("pushChain says %v, flags %#x", ok, flags)
-				}
-				if ok {
+				if want == done {
 					model = append(model, loose[:n]...)
 					loose = slices.Delete(loose, 0, n)
 				}
 			},
 			"pop chain": func(t *rapid.T) {
-				least := rapid.IntRange(0, slots).Draw(t, "least")
-				most := rapid.IntRange(max(1, least), slots+1).Draw(t, "most")
-				first, n, left, head := s.popChain(least, most, closing, new(notes))
+				n := rapid.IntRange(1, slots+1).Draw(t, "n")
+				keep := rapid.IntRange(0, 2).Draw(t, "keep")
+				first, left, head := s.popChain(n, keep, closing)
 				if head&(closing|sealed) != flags {
 					t.Fatalf("flags are %#x, not %#x", head&(closing|sealed), flags)
 				}
-				want := min(most, len(model))
-				if want < least || flags&closing != 0 {
-					want = 0
+				if n > len(model)-keep || flags&closing != 0 {
+					n = 0
 				}
-				if n != want || n > 0 && left != len(model)-n {
-					t.Fatalf("popped %d leaving %d of %d, want %d to %d", n, left, len(model), least, most)
+				if (first == 0) != (n == 0) || n > 0 && left != len(model)-n {
+					t.Fatalf("popped from %d on leaving %d of %d, want %d", first, left, len(model), n)
 				}
 				at := uint64(first)
 				for range n {
@@ -100,6 +102,46 @@ func TestStackModel(t *testing.T) {
 					}
 					model, loose = model[:last], append(loose, uint32(at))
 					at = s.links[at].Load() & indexMask
+				}
+				pops += uint64(n)
+			},
+			"push slots": func(t *rapid.T) {
+				if len(loose) == 0 {
+					t.Skip("nothing to push")
+				}
+				n := rapid.IntRange(1, len(loose)).Draw(t, "n")
+				b, want := draw(t, len(model), n, flags)
+				if got := s.pushSlots(loose[:n], sealed, b); got != want {
+					t.Fatalf("pushSlots says %v, want %v", got, want)
+				}
+				if want == done {
+					slices.Reverse(loose[:n]) // the first one is uppermost
+					model = append(model, loose[:n]...)
+					loose = slices.Delete(loose, 0, n)
+				}
+			},
+			"pop slots": func(t *rapid.T) {
+				least := rapid.IntRange(0, slots).Draw(t, "least")
+				most := rapid.IntRange(max(1, least), slots+1).Draw(t, "most")
+				keep := rapid.IntRange(0, 2).Draw(t, "keep")
+				got := make([]uint32, most)
+				n, left, head := s.popSlots(got, least, keep, closing)
+				if head&(closing|sealed) != flags {
+					t.Fatalf("flags are %#x, not %#x", head&(closing|sealed), flags)
+				}
+				want := max(0, min(most, len(model)-keep))
+				if want < least || flags&closing != 0 {
+					want = 0
+				}
+				if n != want || n > 0 && left != len(model)-n {
+					t.Fatalf("popped %d leaving %d of %d, want %d to %d", n, left, len(model), least, most)
+				}
+				for _, i := range got[:n] {
+					last := len(model) - 1
+					if i != model[last] {
+						t.Fatalf("popped %d, want %d", i, model[last])
+					}
+					model, loose = model[:last], append(loose, i)
 				}
 				pops += uint64(n)
 			},
@@ -129,21 +171,57 @@ func TestStackModel(t *testing.T) {
 	})
 }
 
+// draw makes a bound, or none, and says how a push of n more then has to end.
+func draw(t *rapid.T, depth, n int, flags uint64) (*bound, pushed) {
+	switch {
+	case flags&sealed != 0:
+		return nil, flagged
+	case rapid.Bool().Draw(t, "no bound"):
+		return nil, done
+	}
+	b := new(bound)
+	spare := rapid.IntRange(-2, 2).Draw(t, "spare")
+	apart := rapid.IntRange(0, 2).Draw(t, "apart")
+	b.total.Store(int64(depth + n + apart + spare))
+	b.reserved.Store(int64(apart))
+	if spare < 0 {
+		return b, over
+	}
+	return b, done
+}
+
+// Stores in assembly and by sync/atomic leave the same links.
+func TestLinkSlots(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		slots := rapid.SliceOfNDistinct(rapid.Uint32Range(1, 99), 0, 40, rapid.ID[uint32]).Draw(t, "slots")
+		below := rapid.Uint64Range(0, indexMask).Draw(t, "below")
+		depth := rapid.Uint64Range(0, maxElements).Draw(t, "depth")
+		var got, want [100]atomic.Uint64
+		linkSlots(got[:], slots, below, depth)
+		linkSlotsGo(want[:], slots, below, depth)
+		for i := range got {
+			if got[i].Load() != want[i].Load() {
+				t.Fatalf("link %d is %#x, want %#x", i, got[i].Load(), want[i].Load())
+			}
+		}
+	})
+}
+
 // The count of pops goes on where the tag wraps, and the flags do not notice.
 func TestStackTagWraps(t *testing.T) {
 	var s stack
-	s.init(2)
+	s.init(make([]atomic.Uint64, 2+1))
 	start := uint64(tagMask) - 2
 	s.head.Store(start<<tagShift | closing)
 	s.seen.Store(start)
 	for n := range uint64(10) {
-		s.push(1, sealed)
-		s.push(2, sealed)
+		s.push(1, sealed, nil)
+		s.push(2, sealed, nil)
 		if n%2 == 0 {
-			s.pop(0)
-			s.pop(0)
+			s.pop(0, 0)
+			s.pop(0, 0)
 		} else {
-			s.popChain(2, 2, 0, new(notes))
+			s.popChain(2, 0, 0)
 		}
 		pops, depth := s.level()
 		if want := start + 2*(n+1); pops != want || depth != 0 || s.head.Load()&(closing|sealed) != closing {
@@ -156,7 +234,7 @@ func TestStackTagWraps(t *testing.T) {
 // was.
 func TestStackCountsBeyondTag(t *testing.T) {
 	var s stack
-	s.init(1)
+	s.init(make([]atomic.Uint64, 1+1))
 	for n := range uint64(5) {
 		s.head.Add((tagMask - 1) << tagShift)
 		if pops, _ := s.level(); pops != (n+1)*(tagMask-1) {
@@ -169,15 +247,15 @@ func TestStackCountsBeyondTag(t *testing.T) {
 // and the one below, and put the top back. Then the swap must fail.
 func TestStackABA(t *testing.T) {
 	var s stack
-	s.init(3)
+	s.init(make([]atomic.Uint64, 3+1))
 	for i := uint32(1); i <= 3; i++ {
-		s.push(i, 0)
+		s.push(i, 0, nil)
 	}
 	h := s.head.Load()
 	next := s.links[h&indexMask].Load()
-	a, _, _ := s.pop(0)
-	s.pop(0)
-	s.push(a, 0)
+	a, _, _ := s.pop(0, 0)
+	s.pop(0, 0)
+	s.push(a, 0, nil)
 	if s.head.Load()&indexMask != h&indexMask {
 		t.Fatal("the top is not the same")
 	}
@@ -189,17 +267,19 @@ func TestStackABA(t *testing.T) {
 // The same for a chain: the top comes back, what was below it does not.
 func TestStackABAOfChain(t *testing.T) {
 	var s, other stack
-	s.init(3)
-	other.init(3)
+	links := make([]atomic.Uint64, 4)
+	s.init(links)
+	other.init(links)
 	for i := uint32(1); i <= 3; i++ {
-		s.push(i, 0)
+		s.push(i, 0, nil)
 	}
 	h := s.head.Load() // a popChain of two read 3, 2 and that 1 is below, and is suspended
+	first, _, _ := s.popChain(2, 0, 0)
 	var noted notes
-	first, _, _, _ := s.popChain(2, 2, 0, &noted)
-	other.pushChain(&s, first, 2, 0, &noted)
-	other.pop(0)
-	s.push(first, 0)
+	s.note(uint64(first), &noted)
+	other.pushChain(first, 2, 0, nil, &noted)
+	other.pop(0, 0)
+	s.push(first, 0, nil)
 	if s.head.Load()&indexMask != h&indexMask {
 		t.Fatal("the top is not the same")
 	}
@@ -217,10 +297,10 @@ func TestStackStress(t *testing.T) {
 		rounds /= 10
 	}
 	var s stack
-	s.init(slots)
+	s.init(make([]atomic.Uint64, slots+1))
 	var owner [slots + 1]atomic.Int32
 	for i := uint32(1); i <= slots; i++ {
-		s.push(i, 0)
+		s.push(i, 0, nil)
 	}
 	stop := make(chan struct{})
 	var looker sync.WaitGroup
@@ -230,7 +310,7 @@ func TestStackStress(t *testing.T) {
 	for w := int32(1); w <= workers; w++ {
 		wg.Go(func() {
 			take := func() uint32 {
-				i, left, _ := s.pop(0)
+				i, left, _ := s.pop(0, 0)
 				if i == 0 {
 					return 0
 				}
@@ -250,7 +330,7 @@ func TestStackStress(t *testing.T) {
 				if !owner[i].CompareAndSwap(w, 0) {
 					t.Errorf("slot %d taken away", i)
 				}
-				s.push(i, 0)
+				s.push(i, 0, nil)
 			}
 			for n := range rounds {
 				a, b := take(), take()

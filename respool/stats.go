@@ -3,11 +3,11 @@ package respool
 import "sync/atomic"
 
 // Stats say how a pool stands and what it has done since New. While calls are
-// under way each number is right for some moment during Stats, and Gets, Puts and
-// InUse plus Cached are of the same moment; only a Put that the end of a Close overtakes may show
-// in them until it is refused. When no call is under way and the worker rests they
+// under way each number is right for some moment during Stats, and Free, Gets, Puts and
+// InUse plus Cached plus Reserved are of the same moment, but for the elements that the worker
+// has in its hands. When no call is under way and the worker rests they
 // are exact, and Filled + Grown = Free + InUse + Cached + Reserved + Shrunk + Drained and
-// Gets - Puts = InUse + Cached. Only what is Cached and what is InUse a cache tells on its
+// Gets - Puts = InUse + Cached + Reserved. Only what is Cached and what is InUse a cache tells on its
 // trips to the pool, so there each may be wrong by its size; after its Flush it is not.
 type Stats struct {
 	Free       int // elements that are ready
@@ -17,7 +17,7 @@ type Stats struct {
 	Waiting    int // callers of Wait, GetWait and ReserveWait, in line
 	LowestFree int // the lowest number free that a Get left behind, at first Filled
 
-	Gets  uint64 // elements that left the pool: to callers, also by reservations, and to caches
+	Gets  uint64 // elements that left the pool: to callers, to reservations and to caches
 	Puts  uint64 // elements that came back
 	Empty uint64 // gets, of one or a batch, and reservations answered with ErrEmpty
 
@@ -43,18 +43,18 @@ type workCounters struct {
 
 // Stats returns the present state and counters.
 func (p *Pool[T]) Stats() Stats {
-	bounced := p.bounced.Load()
-	puts, out := p.lent.level()
-	cached := max(0, min(int(p.cached.Load()), out)) // told a moment after it is so
+	gets, free, out := p.levels()
+	reserved := min(max(0, int(p.reserved.Load())), out) // told a moment before or after it is so,
+	cached := min(max(0, int(p.cached.Load())), out-reserved)
 	s := Stats{
-		Free:         p.ready.depth(),
-		InUse:        out - cached,
+		Free:         free,
+		InUse:        out - reserved - cached,
 		Cached:       cached,
-		Reserved:     int(p.reserved.Load()),
+		Reserved:     reserved,
 		Waiting:      int(p.line.waiting.Load()),
 		LowestFree:   int(p.lowest.Load()),
-		Gets:         puts + uint64(out) - bounced,
-		Puts:         puts - bounced,
+		Gets:         gets,
+		Puts:         gets - uint64(out),
 		Empty:        p.empty.Load(),
 		Filled:       p.filled,
 		Grown:        p.work.grown.Load(),
@@ -69,10 +69,20 @@ func (p *Pool[T]) Stats() Stats {
 	return s
 }
 
-// flow is how many elements have left the pool since New, by gets and reservations, and how
-// many of them are out now.
+// levels is how many elements have left the pool since New, by gets and reservations, and of
+// one moment how many are free and how many out.
+func (p *Pool[T]) levels() (gets uint64, free, out int) {
+	for {
+		total, removed := p.total.Load(), p.removed.Load()
+		pops, free := p.ready.level()
+		if p.total.Load() == total && p.removed.Load() == removed {
+			return pops - removed, free, max(0, int(total)-free)
+		}
+	}
+}
+
+// flow is levels without those that are free.
 func (p *Pool[T]) flow() (gets uint64, out int) {
-	puts, inUse := p.lent.level()
-	out = inUse + int(p.reserved.Load())
-	return puts + uint64(out), out
+	gets, _, out = p.levels()
+	return gets, out
 }

@@ -136,7 +136,7 @@ func checkSum[T any](t interface {
 }, p *Pool[T]) {
 	t.Helper()
 	s := p.Stats()
-	if s.Filled+s.Grown != uint64(s.Free+s.InUse+s.Cached+s.Reserved)+s.Shrunk+s.Drained || s.Gets-s.Puts != uint64(s.InUse+s.Cached) {
+	if s.Filled+s.Grown != uint64(s.Free+s.InUse+s.Cached+s.Reserved)+s.Shrunk+s.Drained || s.Gets-s.Puts != uint64(s.InUse+s.Cached+s.Reserved) {
 		t.Errorf("the sums are wrong: %+v", s)
 	}
 	if s.Free+s.InUse+s.Cached+s.Reserved > p.opts.Max {

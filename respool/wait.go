@@ -23,7 +23,11 @@ import (
 // Do not wait for more while you hold what others wait for: reserve everything at once,
 // with ReserveAllWait where it is of several pools.
 func (p *Pool[T]) ReserveWait(ctx context.Context, n int) (*Reservation[T], error) {
-	r := &Reservation[T]{p: p}
+	return p.reserveWait(ctx, n, Ordinary)
+}
+
+func (p *Pool[T]) reserveWait(ctx context.Context, n int, c Class) (*Reservation[T], error) {
+	r := &Reservation[T]{p: p, class: c}
 	if err := waitAll(ctx, []Part{{r, n}}); err != nil {
 		return nil, err
 	}
@@ -31,8 +35,10 @@ func (p *Pool[T]) ReserveWait(ctx context.Context, n int) (*Reservation[T], erro
 }
 
 // GetWait is Get for those who may sleep: it waits for an element as ReserveWait does.
-func (p *Pool[T]) GetWait(ctx context.Context) (T, error) {
-	r := Reservation[T]{p: p}
+func (p *Pool[T]) GetWait(ctx context.Context) (T, error) { return p.getWait(ctx, Ordinary) }
+
+func (p *Pool[T]) getWait(ctx context.Context, c Class) (T, error) {
+	r := Reservation[T]{p: p, class: c}
 	if err := waitAll(ctx, []Part{{&r, 1}}); err != nil {
 		var none T
 		return none, err
@@ -40,17 +46,18 @@ func (p *Pool[T]) GetWait(ctx context.Context) (T, error) {
 	return r.Get()
 }
 
-// Wait returns when the pool has an element, which somebody else may take before the
+// Wait returns when the pool has an element for ordinary requests, which somebody else may take before the
 // caller does: GetWait is better where it can be used. It waits in the same line as
 // GetWait and ReserveWait, and those who Wait are let go one by one, a look of the worker
 // apart.
 func (p *Pool[T]) Wait(ctx context.Context) error {
 	l := &p.line
-	if l.max == 0 {
+	keep := p.keep[Ordinary]
+	if l.max == keep {
 		return l.errs.never
 	}
 	look := func() error {
-		if h := p.ready.head.Load(); h&closing != 0 || h&indexMask == 0 {
+		if h := p.ready.head.Load(); h&closing != 0 || p.ready.depth() <= keep {
 			return l.refusal(h)
 		}
 		return nil

@@ -74,6 +74,9 @@ func (w *worker[T]) look() sight {
 	gets, inUse := w.p.flow()
 	empty := w.p.empty.Load()
 	s := sight{free: w.p.ready.depth(), empty: empty != w.empty, used: gets != w.gets, wanted: int(w.p.line.wanted.Load())}
+	if s.wanted > 0 {
+		s.wanted += w.p.opts.OrdinaryMark
+	}
 	w.refused = w.refused || s.empty
 	s.low = int(min(w.p.dip.Swap(noDip), int64(s.free)))
 	if s.empty {
@@ -156,7 +159,7 @@ func (w *worker[T]) grow(ctx context.Context, n int) {
 				return
 			}
 		}
-		n = max(o.High, int(w.p.line.wanted.Load())) - w.p.ready.depth()
+		n = max(o.High, int(w.p.line.wanted.Load())+o.OrdinaryMark) - w.p.ready.depth()
 	}
 }
 
@@ -183,7 +186,7 @@ func (w *worker[T]) add(ctx context.Context) bool {
 	p.elems[i] = e
 	p.total.Add(1)
 	p.work.grown.Add(1)
-	if !p.ready.push(i, sealed) { // a Close gave up on us
+	if p.ready.push(i, sealed, nil) != done { // a Close gave up on us
 		p.dispose(i, nil)
 		p.work.shrunk.Add(1)
 		return false
@@ -207,10 +210,11 @@ func (w *worker[T]) shrink(n int) {
 		if p.ready.depth() <= p.opts.High {
 			return
 		}
-		i, _, _ := p.ready.pop(barred)
+		i, _, _ := p.ready.pop(0, barred)
 		if i == 0 {
 			return
 		}
+		p.removed.Add(1)
 		w.spare = append(w.spare, i)
 		p.work.shrunk.Add(1)
 		p.asking.Store(true)

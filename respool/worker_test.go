@@ -204,8 +204,8 @@ func TestPace(t *testing.T) {
 			got = append(got, look()/time.Microsecond)
 		}
 		for range 5 { // demand, but Low is not touched
-			p.lent.push(63, 0)
-			w.p.lent.pop(0)
+			put(t, p, get(t, p, 1)...)
+			p.dip.Store(noDip)
 			got = append(got, look()/time.Microsecond)
 		}
 		for range 6 {
@@ -217,7 +217,6 @@ func TestPace(t *testing.T) {
 			t.Error(diff)
 		}
 		put(t, p, es...)
-		p.bounced.Add(5)
 		end(t, p, v)
 	})
 }
