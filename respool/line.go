@@ -24,6 +24,7 @@ type line struct {
 
 	mu    sync.Mutex
 	spots list.List // of *spot
+	rings list.List // of who is in the line or will enter it, to be told of Close
 
 	waiting atomic.Int64  // how many are in the line
 	wanted  atomic.Int64  // elements that they want together, and those who are about to join
@@ -73,11 +74,9 @@ func (l *line) enter(ctx context.Context, ring chan struct{}, lines []*line) (*l
 	}
 	l.mu.Unlock()
 	for {
-		for _, l2 := range lines {
-			if l2.ready.head.Load()&closing != 0 {
-				l.leave(at)
-				return nil, l2.errs.closed
-			}
+		if err := closedOf(lines); err != nil {
+			l.leave(at)
+			return nil, err
 		}
 		select {
 		case <-s.turn:
@@ -88,6 +87,16 @@ func (l *line) enter(ctx context.Context, ring chan struct{}, lines []*line) (*l
 		case <-ring: // meant for a line where it is the first already, or for a closed one
 		}
 	}
+}
+
+// closedOf is the error of the first of lines whose pool is closing, if there is one.
+func closedOf(lines []*line) error {
+	for _, l := range lines {
+		if l.ready.head.Load()&closing != 0 {
+			return l.errs.closed
+		}
+	}
+	return nil
 }
 
 // leave makes room. If at is the first, the next one has its turn.
@@ -117,24 +126,34 @@ func (l *line) ring() {
 	}
 }
 
-// close tells all in the line that the pool is closing.
+// close tells all who wait for the pool that it is closing.
 func (l *line) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for at := l.spots.Front(); at != nil; at = at.Next() {
+	for at := l.rings.Front(); at != nil; at = at.Next() {
 		select {
-		case at.Value.(*spot).ring <- struct{}{}:
+		case at.Value.(chan struct{}) <- struct{}{}:
 		default:
 		}
 	}
 }
 
-// want notes that n more elements are waited for and lets the worker see to it.
-func (l *line) want(n int) {
+// want notes that n more elements are waited for, by whom ring tells of Close, and lets the
+// worker see to it. The waiting is over when unwant is called.
+func (l *line) want(n int, ring chan struct{}) (unwant func()) {
+	l.mu.Lock()
+	at := l.rings.PushBack(ring)
+	l.mu.Unlock()
 	l.wanted.Add(int64(n))
 	select {
 	case l.wake <- struct{}{}:
 	default:
+	}
+	return func() {
+		l.wanted.Add(int64(-n))
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.rings.Remove(at)
 	}
 }
 

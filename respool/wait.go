@@ -68,7 +68,7 @@ func (p *Pool[T]) Wait(ctx context.Context) error {
 		}
 	}
 	return inLine(ctx, []*line{l}, []int{1}, func(first bool) error {
-		if first && p.ready.head.Load()&closing == 0 { // the one before has just been let go
+		if first { // the one before has just been let go
 			return l.errs.empty
 		}
 		return look()
@@ -89,11 +89,10 @@ const firstPatience = 10 * time.Millisecond
 // something other than ErrEmpty. It wants wants elements of each. The first look of try is the one
 // before it waits.
 func inLine(ctx context.Context, lines []*line, wants []int, try func(first bool) error) error {
-	for i, l := range lines {
-		l.want(wants[i])
-		defer l.wanted.Add(int64(-wants[i]))
-	}
 	ring := make(chan struct{}, 1)
+	for i, l := range lines {
+		defer l.want(wants[i], ring)()
+	}
 	for i, l := range lines {
 		if i > 0 && l == lines[i-1] {
 			continue
@@ -110,6 +109,9 @@ func inLine(ctx context.Context, lines []*line, wants []int, try func(first bool
 	timer := time.NewTimer(every)
 	defer timer.Stop()
 	for first := true; ; first = false {
+		if err := closedOf(lines); err != nil {
+			return err // try may find another pool empty before it comes to that one
+		}
 		if err := try(first); !errors.Is(err, ErrEmpty) {
 			return err
 		}
