@@ -106,6 +106,9 @@ func inLine(ctx context.Context, lines []*line, wants []int, try func(first bool
 	b := barrier{lines: lines, patience: firstPatience, until: time.Now().Add(firstPatience)}
 	defer b.set(false)
 	every := lines[0].every
+	for _, l := range lines {
+		every = min(every, l.every)
+	}
 	timer := time.NewTimer(every)
 	defer timer.Stop()
 	for first := true; ; first = false {
@@ -116,7 +119,7 @@ func inLine(ctx context.Context, lines []*line, wants []int, try func(first bool
 			return err
 		}
 		b.step(time.Now())
-		timer.Reset(every)
+		timer.Reset(min(every, time.Until(b.until)))
 		select {
 		case <-ctx.Done():
 			return tooLate(lines[0], ctx.Err())

@@ -50,3 +50,61 @@ func TestCloseOfAnyPoolEndsWaiting(t *testing.T) {
 		}
 	}
 }
+
+// Each pool of a call is looked at as often as its options say, even if its worker is stuck.
+func TestWaitingLooksAsOftenAsAnyOfItsPools(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, w := newVault(t), newVault(t)
+		slow := dry(1)
+		slow.MinInterval, slow.MaxInterval = time.Hour, time.Hour
+		p := open(t, v, slow)
+		q := open(t, w, Options{Low: 1, High: 1, Max: 8})
+		block := make(chan struct{})
+		w.block = block
+		fs := get(t, q, 1)
+		after(time.Second) // the worker of q is inside the source
+		a, b := reserveNone(p), reserveNone(q)
+		done := make(chan error, 1)
+		go func() { done <- ReserveAllWait(t.Context(), a.Need(1), b.Need(1)) }()
+		after(time.Second)
+		put(t, q, fs...)
+		start := time.Now()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(start); took > defaultMaxInterval {
+			t.Errorf("took %v", took)
+		}
+		wantReturn(t, a, b)
+		close(block)
+		end(t, p, v)
+		end(t, q, w)
+	})
+}
+
+// The first in the line bars the others after 10 ms, whatever MaxInterval is and though no look of
+// the worker finds anything free.
+func TestBarrierKeepsItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVault(t)
+		o := dry(2)
+		o.MaxInterval = time.Hour
+		p := open(t, v, o)
+		es := get(t, p, 2)
+		done := make(chan error, 1)
+		go func() { done <- p.Wait(t.Context()) }()
+		after(firstPatience + time.Millisecond)
+		if p.ready.head.Load()&held == 0 {
+			t.Error("others are let")
+		}
+		after(firstPatience)
+		if p.ready.head.Load()&held != 0 {
+			t.Error("others are refused")
+		}
+		put(t, p, es...)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		end(t, p, v)
+	})
+}
