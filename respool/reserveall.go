@@ -3,6 +3,8 @@ package respool
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 )
 
 // A Part is what a ReserveAll is to take of one pool. Need makes it.
@@ -16,6 +18,7 @@ type reservation interface {
 	queue() *line
 	keep() int
 	take(n int, refuse uint64) error
+	takeOver(from reservation, n int)
 	giveBack(n int) error
 	refused()
 }
@@ -25,13 +28,24 @@ type reservation interface {
 //gommu:nosleep
 func (r *Reservation[T]) Need(n int) Part { return Part{r, n} }
 
+// takeOver moves n elements of from, a reservation of the same pool, to r.
+//
+//gommu:nosleep
+func (r *Reservation[T]) takeOver(from reservation, n int) {
+	var unused notes
+	f := from.(*Reservation[T])
+	first := f.first
+	f.first, f.n = f.after(n, &unused), f.n-n
+	r.link(first, n)
+}
+
 func (r *Reservation[T]) queue() *line { return &r.p.line }
 func (r *Reservation[T]) refused()     { r.p.empty.Add(1) }
 
 // partsInline is up to how many parts ReserveAll makes no heap allocation.
 const partsInline = 8
 
-var errNoPart = &OpError{Op: "reserve", Err: ErrReserve}
+var errNoPart = &OpError{Op: "reserve", Err: fmt.Errorf("%w: a part has no pool: make it with Need", ErrReserve)}
 
 // ReserveAll adds to several reservations, of any pools, what each part says, or changes
 // none of them: then it returns the error of the pool that refused, as Reserve
@@ -48,8 +62,8 @@ var errNoPart = &OpError{Op: "reserve", Err: ErrReserve}
 //gommu:nosleep
 func ReserveAll(parts ...Part) error {
 	var inline [partsInline]Part
-	order := inOrder(append(inline[:0], parts...))
-	if err := possible(order); err != nil {
+	order, err := inOrder(append(inline[:0], parts...))
+	if err != nil {
 		return err
 	}
 	return takeAll(order, barred, true)
@@ -67,8 +81,8 @@ func ReserveAllWait(ctx context.Context, parts ...Part) error {
 }
 
 func waitAll(ctx context.Context, parts []Part) error {
-	order := inOrder(parts)
-	if err := possible(order); err != nil || len(order) == 0 {
+	order, err := inOrder(parts)
+	if err != nil || len(order) == 0 {
 		return err
 	}
 	quiet := true
@@ -88,74 +102,117 @@ func waitAll(ctx context.Context, parts []Part) error {
 	return inLine(ctx, lines, wants, func(bool) error { return takeAll(order, closing, false) })
 }
 
-// inOrder sorts parts by the age of their pools, those without a pool first.
+// inOrder sorts parts by the age of their pools, drops those that want nothing, and refuses
+// what can never be had.
 //
 //gommu:nosleep
-func inOrder(parts []Part) []Part {
+func inOrder(parts []Part) ([]Part, error) {
+	sortByAge(parts)
+	if err := possible(parts); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(parts, func(p Part) bool { return p.n == 0 }), nil
+}
+
+// sortByAge puts parts without a pool first. Of those of one pool the first is of the class
+// that must leave the most.
+//
+//gommu:nosleep
+func sortByAge(parts []Part) {
 	age := func(p Part) uint64 {
 		if p.r == nil {
 			return 0
 		}
 		return p.r.queue().id
 	}
+	before := func(a, b Part) bool {
+		return age(a) < age(b) || a.r != nil && age(a) == age(b) && a.r.keep() > b.r.keep()
+	}
 	for i := range parts {
-		for k := i; k > 0 && age(parts[k]) < age(parts[k-1]); k-- {
+		for k := i; k > 0 && before(parts[k], parts[k-1]); k-- {
 			parts[k], parts[k-1] = parts[k-1], parts[k]
 		}
 	}
-	return parts
 }
 
 // possible refuses what can never be had.
 //
 //gommu:nosleep
 func possible(order []Part) error {
-	sum := 0
+	sum, keep := 0, 0
 	for i, p := range order {
 		if p.r == nil {
 			return errNoPart
 		}
 		l := p.r.queue()
 		if i == 0 || l != order[i-1].r.queue() {
-			sum = 0
+			sum, keep = 0, 0
 		}
-		if p.n < 0 || p.n > l.max-p.r.keep()-sum {
+		if p.n > 0 {
+			keep = max(keep, p.r.keep())
+			sum += p.n
+		}
+		if p.n < 0 || p.n > l.max || sum > 0 && sum > l.max-keep {
 			return l.errs.never
 		}
-		sum += p.n
 	}
 	return nil
 }
 
-// takeAll takes all parts or, if one of the pools refuses, none.
+// takeAll takes all parts or, if one of the pools refuses, none. What several parts want of one
+// pool the first of them takes in one step and hands on: in several steps, of two calls each could
+// take what the other lacks. Where they are of several classes, it leaves what the lowest must.
 //
 //gommu:nosleep
 func takeAll(order []Part, refuse uint64, count bool) error {
-	for _, p := range order {
-		l := p.r.queue()
-		if l.ready.depth() >= p.n+p.r.keep() || p.n == 0 {
-			continue
+	for at, k, n := 0, 0, 0; at < len(order); at += k {
+		k, n = ofOnePool(order[at:])
+		l := order[at].r.queue()
+		if h := l.ready.head.Load(); h&refuse != 0 || l.ready.depth() < n+order[at].r.keep() {
+			return refusal(order[at], l.refusal(h), count)
 		}
-		err := l.refusal(l.ready.head.Load())
-		if count && err == l.errs.empty {
-			p.r.refused()
-		}
-		return err
 	}
-	for i, p := range order {
-		err := p.r.take(p.n, refuse)
-		if err == nil {
-			continue
+	for at, k, n := 0, 0, 0; at < len(order); at += k {
+		k, n = ofOnePool(order[at:])
+		if err := order[at].r.take(n, refuse); err != nil {
+			return undo(order[:at], refusal(order[at], err, count))
 		}
-		if count && err == p.r.queue().errs.empty {
-			p.r.refused()
+		for _, p := range order[at+1 : at+k] {
+			p.r.takeOver(order[at].r, p.n)
 		}
-		for k := i - 1; k >= 0; k-- {
-			if lost := order[k].r.giveBack(order[k].n); lost != nil {
-				err = lost
-			}
-		}
-		return err
 	}
 	return nil
+}
+
+// ofOnePool is how many parts at the beginning of order are of the same pool, and what they want
+// together.
+//
+//gommu:nosleep
+func ofOnePool(order []Part) (k, n int) {
+	for ; k < len(order) && order[k].r.queue() == order[0].r.queue(); k++ {
+		n += order[k].n
+	}
+	return k, n
+}
+
+// refusal is err, which p's pool answered; it counts it as Add does, if count says so.
+//
+//gommu:nosleep
+func refusal(p Part, err error, count bool) error {
+	if count && err == p.r.queue().errs.empty {
+		p.r.refused()
+	}
+	return err
+}
+
+// undo gives back what was taken for parts and returns why: err, unless a pool was closed meanwhile.
+//
+//gommu:nosleep
+func undo(parts []Part, err error) error {
+	for k := len(parts) - 1; k >= 0; k-- {
+		if lost := parts[k].r.giveBack(parts[k].n); lost != nil {
+			err = lost
+		}
+	}
+	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,9 +41,7 @@ func TestReserveAllIsAllOrNothing(t *testing.T) {
 				t.Errorf("%v, want %v; has %d and %d", err, c.want, a.Len(), b.Len())
 			}
 		}
-		beforeQ.Empty, beforeQ.LowestFree = 2, 0 // the last took and gave back
-		beforeP.LowestFree = 2
-		beforeP.Gets, beforeP.Puts, beforeQ.Gets, beforeQ.Puts = 2, 2, 2, 1
+		beforeQ.Empty = 2
 		if diff := cmp.Diff([]Stats{beforeP, beforeQ}, []Stats{p.Stats(), q.Stats()}); diff != "" {
 			t.Error(diff)
 		}
@@ -278,4 +277,104 @@ func TestRaid1(t *testing.T) {
 	if !run(t, true) {
 		t.Error("the reservation did not get the write out")
 	}
+}
+
+// A call that one pool will refuse takes nothing of the others in between: not when that pool lacks,
+// nor when two parts together want more than it has, nor when it keeps elements for who waits.
+func TestReserveAllLooksBeforeItTakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, w := newVault(t), newVault(t)
+		p, q := open(t, v, dry(2)), open(t, w, dry(2))
+		a, b, b2 := reserveNone(p), reserveNone(q), reserveNone(q)
+		refused := func(parts ...Part) {
+			t.Helper()
+			if err := ReserveAll(parts...); !errors.Is(err, ErrEmpty) {
+				t.Errorf("%v", err)
+			}
+			if n := p.Stats().LowestFree; n != 2 {
+				t.Errorf("left %d of p", n)
+			}
+			if n := q.Stats().LowestFree; n != 1 {
+				t.Errorf("left %d of q", n)
+			}
+		}
+		fs := get(t, q, 1)
+		refused(a.Need(1), b.Need(2))
+		refused(a.Need(1), b.Need(1), b2.Need(1))
+		q.line.bar(true)
+		refused(a.Need(1), b.Need(1))
+		q.line.bar(false)
+		put(t, q, fs...)
+		if s := q.Stats(); s.Empty != 3 {
+			t.Errorf("%+v", s)
+		}
+		end(t, p, v)
+		end(t, q, w)
+	})
+}
+
+// What two parts want of one pool is taken in one step, and shared out: each gets its own.
+func TestReserveAllOfOnePool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVault(t)
+		p := open(t, v, dry(8))
+		a, b, c := reserve(t, p, 1), reserveNone(p), reserveNone(p)
+		if err := ReserveAll(a.Need(1), b.Need(3), c.Need(0), a.Need(2)); err != nil {
+			t.Error(err)
+		}
+		if a.Len() != 4 || b.Len() != 3 || c.Len() != 0 {
+			t.Errorf("%d, %d and %d", a.Len(), b.Len(), c.Len())
+		}
+		seen := map[int]bool{}
+		for _, r := range []*Reservation[int]{a, b} {
+			for range r.Len() {
+				e, err := r.Get()
+				if err != nil || seen[e] {
+					t.Errorf("%d, %v", e, err)
+				}
+				seen[e] = true
+			}
+		}
+		if s := p.Stats(); s.InUse != 7 || s.Free != 1 || s.Reserved != 0 {
+			t.Errorf("%+v", s)
+		}
+		for e := range seen {
+			put(t, p, e)
+		}
+		end(t, p, v)
+	})
+}
+
+// Of several calls that want the same, one succeeds, also where they want two parts of one pool.
+func TestReserveAllOneSucceeds(t *testing.T) {
+	v, w := newVault(t), newVault(t)
+	p, q := open(t, v, dry(4)), open(t, w, dry(4))
+	const calls, rounds = 4, 5000
+	var rs [calls][3]*Reservation[int]
+	for i := range rs {
+		rs[i] = [3]*Reservation[int]{reserveNone(p), reserveNone(p), reserveNone(q)}
+	}
+	for range rounds {
+		var wg sync.WaitGroup
+		var got atomic.Int64
+		start := make(chan struct{})
+		for _, r := range rs {
+			wg.Go(func() {
+				<-start
+				if ReserveAll(r[0].Need(2), r[1].Need(2), r[2].Need(3)) == nil {
+					got.Add(1)
+				}
+			})
+		}
+		close(start)
+		wg.Wait()
+		if n := got.Load(); n != 1 {
+			t.Fatalf("%d of %d calls succeeded", n, calls)
+		}
+		for _, r := range rs {
+			wantReturn(t, r[:]...)
+		}
+	}
+	end(t, p, v)
+	end(t, q, w)
 }

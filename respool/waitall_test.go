@@ -108,3 +108,35 @@ func TestBarrierKeepsItsTime(t *testing.T) {
 		end(t, p, v)
 	})
 }
+
+// Nothing is there at once, whoever waits for something.
+func TestWaitingForNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, w := newVault(t), newVault(t)
+		p, q := open(t, v, dry(2)), open(t, w, dry(2))
+		es := get(t, p, 2)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- p.Wait(ctx) }()
+		synctest.Wait()
+		start := time.Now()
+		limit, stop := context.WithTimeout(t.Context(), time.Minute)
+		defer stop()
+		if _, err := p.ReserveWait(limit, 0); err != nil {
+			t.Error(err)
+		}
+		a, b := reserveNone(p), reserveNone(q)
+		if err := ReserveAllWait(limit, a.Need(0), b.Need(1)); err != nil || b.Len() != 1 {
+			t.Errorf("%v, has %d", err, b.Len())
+		}
+		if took := time.Since(start); took != 0 {
+			t.Errorf("took %v", took)
+		}
+		cancel()
+		<-done
+		wantReturn(t, b)
+		put(t, p, es...)
+		end(t, p, v)
+		end(t, q, w)
+	})
+}
