@@ -378,3 +378,60 @@ func TestReserveAllOneSucceeds(t *testing.T) {
 	end(t, p, v)
 	end(t, q, w)
 }
+
+// A between is a reservation whose pool refuses, after something else has happened.
+type between struct {
+	*Reservation[int]
+	happens func()
+}
+
+func (b between) take(int, uint64) error {
+	b.happens()
+	return b.p.line.errs.empty
+}
+
+// A Close of p that ends between the taking of p and the giving back leaves what was taken in the
+// reservation, and no more than that: q's is as before, and another Close gets all.
+func TestReserveAllWhileACloseEnds(t *testing.T) {
+	for name, all := range map[string]func(...Part) error{
+		"ReserveAll":     ReserveAll,
+		"ReserveAllWait": func(parts ...Part) error { return ReserveAllWait(context.Background(), parts...) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				vs := []*vault{newVault(t), newVault(t), newVault(t)}
+				ps := []*Pool[int]{open(t, vs[0], dry(4)), open(t, vs[1], dry(4)), open(t, vs[2], dry(4))}
+				a, b := reserve(t, ps[0], 1), reserve(t, ps[1], 1)
+				closes := func() { wantLeak(t, ps[0].Close(ended()), 3, context.Canceled) }
+				c := Part{between{reserveNone(ps[2]), closes}, 1}
+				if err := all(c, b.Need(2), a.Need(2)); !errors.Is(err, ErrClosed) {
+					t.Errorf("%v", err)
+				}
+				if a.Len() != 3 || b.Len() != 1 {
+					t.Errorf("has %d and %d", a.Len(), b.Len())
+				}
+				if s := ps[0].Stats(); s.Reserved != 3 || s.Drained != 1 || s.Free != 0 {
+					t.Errorf("%+v", s)
+				}
+				if s := ps[1].Stats(); s.Reserved != 1 || s.Free != 3 {
+					t.Errorf("%+v", s)
+				}
+				e, err := a.Get()
+				if err != nil {
+					t.Error(err)
+				}
+				done := make(chan error, 1)
+				go func() { done <- ps[0].Close(t.Context()) }()
+				synctest.Wait()
+				put(t, ps[0], e)
+				wantReturn(t, a, b)
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+				for i, p := range ps {
+					end(t, p, vs[i])
+				}
+			})
+		})
+	}
+}
