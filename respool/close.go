@@ -20,6 +20,8 @@ import (
 // caller who holds it. Close may be called again to go on waiting; Put accepts
 // elements as long as it does.
 //
+// Whoever waits is woken: GetWait and the like return ErrClosed, Returned has a token.
+//
 // Elements in caches are waited for in the same way. The first call of a cache after the
 // start of Close gives back what it holds; a cache whose owner makes no call has to be
 // flushed or closed.
@@ -36,6 +38,7 @@ func (p *Pool[T]) Close(ctx context.Context) error {
 	p.shut.Store(true)
 	p.stop()
 	p.line.close()
+	p.tellReturned() // whose receiver learns of Close from its next Get
 	if !p.awaitTurn(ctx) {
 		return p.closeError(ctx, p.out(), fmt.Errorf("another Close is still at work: %w", ctx.Err()))
 	}

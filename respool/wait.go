@@ -78,9 +78,16 @@ func (p *Pool[T]) Wait(ctx context.Context) error {
 // Returned is a channel that has a token when the pool, having answered ErrEmpty to
 // somebody, has something ready again. The worker sends it from its look, at most one
 // until it is received. It is for one receiver, who then calls Get until that returns ErrEmpty: each
-// ErrEmpty is followed by a token, so none is lost. Let several goroutines use GetWait,
+// ErrEmpty is followed by a token, so none is lost. The last token is that of Close. Let several goroutines use GetWait,
 // which wakes as many as there are elements for.
 func (p *Pool[T]) Returned() <-chan struct{} { return p.returned }
+
+func (p *Pool[T]) tellReturned() {
+	select {
+	case p.returned <- struct{}{}:
+	default:
+	}
+}
 
 // firstPatience is how long the first in a line waits before it bars the others.
 const firstPatience = 10 * time.Millisecond

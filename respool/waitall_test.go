@@ -140,3 +140,32 @@ func TestWaitingForNothing(t *testing.T) {
 		end(t, q, w)
 	})
 }
+
+// Who waits for a token learns of Close: the last token is followed by ErrClosed.
+func TestCloseSendsTheLastToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVault(t)
+		p := open(t, v, dry(1))
+		es := get(t, p, 1)
+		if _, err := p.Get(); !errors.Is(err, ErrEmpty) {
+			t.Error(err)
+		}
+		closed := make(chan error, 1)
+		go func() { closed <- p.Close(t.Context()) }()
+		limit, stop := context.WithTimeout(t.Context(), time.Hour)
+		defer stop()
+		select {
+		case <-p.Returned():
+		case <-limit.Done():
+			t.Error("no token")
+		}
+		if _, err := p.Get(); !errors.Is(err, ErrClosed) {
+			t.Error(err)
+		}
+		put(t, p, es...)
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+		end(t, p, v)
+	})
+}

@@ -96,10 +96,7 @@ func (w *worker[T]) tell(s sight) {
 	w.p.line.ring()
 	if w.refused {
 		w.refused = false
-		select {
-		case w.p.returned <- struct{}{}:
-		default:
-		}
+		w.p.tellReturned()
 	}
 }
 
