@@ -29,10 +29,11 @@ type line struct {
 	waiting atomic.Int64  // how many are in the line
 	wanted  atomic.Int64  // elements that they want together, and those who are about to join
 	wake    chan struct{} // wakes the worker
+	kept    atomic.Uint64 // of Pool.empty, answers of a pool that only kept its elements for who waits
 }
 
 // lineErrors are made beforehand.
-type lineErrors struct{ empty, closed, never error }
+type lineErrors struct{ empty, kept, closed, never error }
 
 // A spot is one goroutine's place in a line.
 type spot struct {
@@ -49,6 +50,7 @@ func (l *line) init(o Options, ready *stack) {
 	refuse := func(err error) error { return &OpError{Op: "reserve", Pool: o.Name, Err: err} }
 	l.errs = lineErrors{
 		empty:  refuse(ErrEmpty),
+		kept:   refuse(ErrEmpty),
 		closed: refuse(ErrClosed),
 		never:  refuse(fmt.Errorf("%w: ask for 0 to %d, or raise Max", ErrReserve, o.Max)),
 	}
@@ -58,11 +60,20 @@ func (l *line) init(o Options, ready *stack) {
 //
 //gommu:nosleep
 func (l *line) refusal(head uint64) error {
-	if head&closing != 0 {
+	switch {
+	case head&closing != 0:
 		return l.errs.closed
+	case keeps(head):
+		return l.errs.kept
 	}
 	return l.errs.empty
 }
+
+// keeps tells, of an answer of ErrEmpty, that the pool had elements, which it kept for who waits. That is
+// no demand: the worker need not add to them.
+//
+//gommu:nosleep
+func keeps(head uint64) bool { return head&held != 0 && head&indexMask != 0 }
 
 // enter waits for the turn. It gives up, with an error, when ctx ends or one of lines is closed.
 func (l *line) enter(ctx context.Context, ring chan struct{}, lines []*line) (*list.Element, error) {

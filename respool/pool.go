@@ -162,6 +162,9 @@ func (p *Pool[T]) refusal(head uint64) error {
 	if head&closing != 0 {
 		return p.errs.getClosed
 	}
+	if keeps(head) {
+		p.line.kept.Add(1)
+	}
 	p.empty.Add(1)
 	return p.errs.empty
 }

@@ -55,10 +55,22 @@ func (r *Reservation[T]) Add(n int) error {
 		return l.errs.never
 	}
 	err := r.take(n, barred)
-	if err == l.errs.empty {
+	r.refused(err)
+	return err
+}
+
+// refused counts err, the answer to somebody who does not wait.
+//
+//gommu:nosleep
+func (r *Reservation[T]) refused(err error) {
+	l := &r.p.line
+	switch err {
+	case l.errs.kept:
+		l.kept.Add(1)
+		r.p.empty.Add(1)
+	case l.errs.empty:
 		r.p.empty.Add(1)
 	}
-	return err
 }
 
 // Len is how many elements the reservation has.

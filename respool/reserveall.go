@@ -20,7 +20,7 @@ type reservation interface {
 	take(n int, refuse uint64) error
 	takeOver(from reservation, n int)
 	giveBack(n int) error
-	refused()
+	refused(err error)
 }
 
 // Need is the part of a ReserveAll that adds n elements to r.
@@ -40,7 +40,6 @@ func (r *Reservation[T]) takeOver(from reservation, n int) {
 }
 
 func (r *Reservation[T]) queue() *line { return &r.p.line }
-func (r *Reservation[T]) refused()     { r.p.empty.Add(1) }
 
 // partsInline is up to how many parts ReserveAll makes no heap allocation.
 const partsInline = 8
@@ -199,8 +198,8 @@ func ofOnePool(order []Part) (k, n int) {
 //
 //gommu:nosleep
 func refusal(p Part, err error, count bool) error {
-	if count && err == p.r.queue().errs.empty {
-		p.r.refused()
+	if count {
+		p.r.refused(err)
 	}
 	return err
 }

@@ -169,3 +169,39 @@ func TestCloseSendsTheLastToken(t *testing.T) {
 		end(t, p, v)
 	})
 }
+
+// A pool that has enough does not grow because it keeps elements for who waits for another pool.
+func TestBarredGetsAreNoDemand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, w := newVault(t), newVault(t)
+		p := open(t, v, Options{Min: 8, Low: 2, High: 8, Max: 64})
+		q := open(t, w, dry(1))
+		fs := get(t, q, 1)
+		a, b := reserveNone(p), reserveNone(q)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- ReserveAllWait(ctx, a.Need(1), b.Need(1)) }()
+		refused := uint64(0)
+		for range 1000 {
+			after(time.Millisecond)
+			if e, err := p.Get(); err == nil {
+				put(t, p, e)
+			} else {
+				refused++
+			}
+			if err := ReserveAll(a.Need(1)); err == nil {
+				wantReturn(t, a)
+			} else {
+				refused++
+			}
+		}
+		if s := p.Stats(); s.Grown != 0 || refused == 0 || s.Empty < refused {
+			t.Errorf("refused %d: %+v", refused, s)
+		}
+		cancel()
+		<-done
+		put(t, q, fs...)
+		end(t, p, v)
+		end(t, q, w)
+	})
+}

@@ -14,8 +14,9 @@ type worker[T any] struct {
 
 	// As of the last look.
 	gets, empty uint64
-	inUse       int  // or reserved
-	refused     bool // an answer of ErrEmpty that no token in Returned followed yet
+	lacked      uint64 // of empty, answers for want of elements
+	inUse       int    // or reserved
+	refused     bool   // an answer of ErrEmpty that no token in Returned followed yet
 
 	// Since when more than High stayed free, and the lowest number free since.
 	calmSince time.Time
@@ -30,7 +31,7 @@ type sight struct {
 	free  int  // now
 	low   int  // the lowest number free since the last look
 	short bool // the pool fell short of Low since then, or will before the next look
-	empty bool // a Get was answered ErrEmpty since then
+	empty bool // a Get was answered ErrEmpty since then, for want of elements
 	used  bool // there was a Get since then
 
 	wanted int // by those who wait
@@ -73,11 +74,13 @@ func (w *worker[T]) run(ctx context.Context) {
 func (w *worker[T]) look() sight {
 	gets, inUse := w.p.flow()
 	empty := w.p.empty.Load()
-	s := sight{free: w.p.ready.depth(), empty: empty != w.empty, used: gets != w.gets, wanted: int(w.p.line.wanted.Load())}
+	lacked := empty - w.p.line.kept.Load() // counted before empty: never too many
+	s := sight{free: w.p.ready.depth(), empty: int64(lacked-w.lacked) > 0, used: gets != w.gets, wanted: int(w.p.line.wanted.Load())}
 	if s.wanted > 0 {
 		s.wanted += w.p.opts.OrdinaryMark
 	}
-	w.refused = w.refused || s.empty
+	w.refused = w.refused || empty != w.empty
+	w.lacked += uint64(max(0, int64(lacked-w.lacked)))
 	s.low = int(min(w.p.dip.Swap(noDip), int64(s.free)))
 	if s.empty {
 		s.low = 0 // an answer of ErrEmpty leaves no dip
