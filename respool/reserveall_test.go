@@ -115,6 +115,8 @@ func TestReserveAllWaitCannotDeadlock(t *testing.T) {
 			vs = append(vs, newVault(t))
 			ps = append(ps, open(t, vs[len(vs)-1], dry(4)))
 		}
+		limit, stop := context.WithTimeout(t.Context(), 10*time.Minute) // of the bubble: workers keep its clock running
+		defer stop()
 		var wg sync.WaitGroup
 		for id := range 40 {
 			wg.Go(func() {
@@ -125,7 +127,7 @@ func TestReserveAllWaitCannotDeadlock(t *testing.T) {
 					for _, k := range rng.Perm(3)[:1+rng.IntN(3)] {
 						parts = append(parts, rs[k].Need(1+rng.IntN(4)))
 					}
-					ctx, cancel := t.Context(), func() {}
+					ctx, cancel := limit, func() {}
 					if rng.IntN(4) == 0 {
 						ctx, cancel = context.WithTimeout(ctx, time.Duration(rng.IntN(100))*time.Millisecond)
 					}
@@ -133,6 +135,10 @@ func TestReserveAllWaitCannotDeadlock(t *testing.T) {
 					cancel()
 					if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 						t.Error(err)
+					}
+					if limit.Err() != nil {
+						t.Error("deadlock")
+						return
 					}
 					for _, r := range rs {
 						if err != nil && r.Len() != 0 {
@@ -144,7 +150,7 @@ func TestReserveAllWaitCannotDeadlock(t *testing.T) {
 				}
 			})
 		}
-		wg.Wait() // a deadlock ends the test: nothing would ever wake the bubble but timers
+		wg.Wait()
 		for i, p := range ps {
 			if s := p.Stats(); s.Free != 4 || s.Waiting != 0 || p.line.wanted.Load() != 0 {
 				t.Errorf("%+v", s)
