@@ -2,6 +2,7 @@ package source
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"gommu/respool"
@@ -70,7 +71,8 @@ func (f *Faulty[T]) Outstanding() int { f.mu.Lock(); defer f.mu.Unlock(); return
 func (f *Faulty[T]) Lost() int { f.mu.Lock(); defer f.mu.Unlock(); return len(f.lost) }
 
 // Reclaim gives the elements whose Free was failed to the source after all, past all faults. It stops at
-// the first that the source does not take and returns its error; that one is not tried again.
+// the first that the source does not take and returns its error; that one is kept, and the next
+// Reclaim tries it after the others.
 func (f *Faulty[T]) Reclaim() error {
 	for {
 		e, ok := f.found()
@@ -78,6 +80,9 @@ func (f *Faulty[T]) Reclaim() error {
 			return nil
 		}
 		if err := f.Source.Free(e); err != nil {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.lost = slices.Insert(f.lost, 0, e)
 			return err
 		}
 	}

@@ -112,8 +112,37 @@ func TestFaultyPassesErrors(t *testing.T) {
 	}
 	broken.OnFree.FailNth(2, nil)
 	broken.Free(1)
-	if err := broken.Reclaim(); err != errTest || broken.Lost() != 0 {
+	if err := broken.Reclaim(); err != errTest || broken.Lost() != 1 {
 		t.Errorf("Reclaim: %v, %d lost", err, broken.Lost())
+	}
+}
+
+// An element that the source refuses stays to be reclaimed and does not keep the others.
+func TestFaultyReclaimsLater(t *testing.T) {
+	stuck := true
+	var freed []int
+	f := &Faulty[int]{Source: Values[int]{New: func() (int, error) { return 0, nil }, Dispose: func(e int) error {
+		if e == 2 && stuck {
+			return errTest
+		}
+		freed = append(freed, e)
+		return nil
+	}}}
+	f.OnFree.FailRange(1, 3, nil)
+	for e := range 3 {
+		if err := f.Free(e); err != ErrInjected {
+			t.Error(err)
+		}
+	}
+	if err := f.Reclaim(); err != errTest || f.Lost() != 3 {
+		t.Errorf("%v, %d lost", err, f.Lost())
+	}
+	if err := f.Reclaim(); err != errTest || f.Lost() != 1 || len(freed) != 2 {
+		t.Errorf("%v, %d lost, freed %v", err, f.Lost(), freed)
+	}
+	stuck = false
+	if err := f.Reclaim(); err != nil || f.Lost() != 0 || len(freed) != 3 {
+		t.Errorf("%v, %d lost, freed %v", err, f.Lost(), freed)
 	}
 }
 

@@ -3,6 +3,7 @@ package source
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 	"reflect"
 	"syscall"
@@ -60,6 +61,8 @@ func newHugePages(o HugePagesOptions, sys system) (*HugePages, error) {
 	switch {
 	case !powerOfTwo(o.PageSize) || o.PageSize < minHugePage || o.PageSize > maxChunk:
 		why = fmt.Sprintf("PageSize (%d) is no power of two from %d to %d: use one of /sys/kernel/mm/hugepages", o.PageSize, minHugePage, maxChunk)
+	case o.Fallback && o.PageSize > math.MaxInt/2: // mapAdvised maps twice as much
+		why = fmt.Sprintf("Fallback for a PageSize of %d needs more address space than there is: leave Fallback false or use a smaller PageSize", o.PageSize)
 	case !powerOfTwo(o.Size) || o.Size < minBlock || o.Size > o.PageSize:
 		why = fmt.Sprintf("Size is no power of two from %d to PageSize (%d)", minBlock, o.PageSize)
 	case o.Limit < 0 || o.Limit != 0 && o.Limit < o.PageSize:

@@ -3,6 +3,7 @@ package source
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"regexp"
 	"strconv"
@@ -281,6 +282,17 @@ func TestHugePagesBadOptions(t *testing.T) {
 		if m, err := NewHugePages(o); m != nil || !errors.Is(err, ErrBadOptions) {
 			t.Errorf("%+v: %v", o, err)
 		}
+	}
+}
+
+// Fallback maps twice the hugepage, which has to fit into an int.
+func TestHugePagesFallbackFits(t *testing.T) {
+	_, err := NewHugePages(HugePagesOptions{PageSize: gib, Fallback: true})
+	if fits := math.MaxInt/gib >= 2; fits && err != nil || !fits && !errors.Is(err, ErrBadOptions) {
+		t.Error(err)
+	}
+	if _, err := NewHugePages(HugePagesOptions{PageSize: gib}); err != nil {
+		t.Error(err)
 	}
 }
 
