@@ -272,7 +272,7 @@ func TestCloseReportsCaches(t *testing.T) {
 		}
 		err = p.Close(ended())
 		wantLeak(t, err, 5, context.Canceled)
-		if want := "5 not put back, 4 of them left in caches"; err == nil || !strings.Contains(err.Error(), want) {
+		if want := "5 not put back, 4 of them in caches when those last came to the pool"; err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
 		_, getErr := c.Get()

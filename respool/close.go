@@ -70,8 +70,8 @@ func (p *Pool[T]) closeError(ctx context.Context, out int, errs ...error) error 
 	reserved := max(0, min(int(p.reserved.Load()), out))
 	if out > 0 {
 		where := ""
-		if n := p.cached.Load(); n > 0 {
-			where = fmt.Sprintf(", %d of them left in caches", min(n, int64(out)))
+		if n := min(p.cached.Load(), int64(out-reserved)); n > 0 {
+			where = fmt.Sprintf(", %d of them in caches when those last came to the pool", n)
 		}
 		if reserved > 0 {
 			where += fmt.Sprintf(", %d of them left in reservations", reserved)

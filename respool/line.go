@@ -13,7 +13,7 @@ import (
 // served. Only the first in it looks at the pool. It does so when the worker rings, which
 // is after each look that found elements and after each element it adds; and every
 // MaxInterval by itself, for the worker may be inside the source. So no wake-up can be
-// lost, and Put need not make one.
+// lost, and Put need not make one. Close tells all.
 type line struct {
 	id    uint64 // orders all pools of the process
 	name  string

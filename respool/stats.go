@@ -14,7 +14,7 @@ type Stats struct {
 	InUse      int // elements that callers have got and not yet put back
 	Cached     int // elements in caches
 	Reserved   int // elements in reservations
-	Waiting    int // callers of Wait, GetWait and ReserveWait, in line
+	Waiting    int // callers of Wait, GetWait, ReserveWait and ReserveAllWait, in line
 	LowestFree int // the lowest number free that a Get left behind, at first Filled
 
 	Gets  uint64 // elements that left the pool: to callers, to reservations and to caches
