@@ -128,7 +128,10 @@ func (c *Cache[T]) GetBatch(dst []T) error {
 //
 //gommu:nosleep
 func (c *Cache[T]) refillBatch(dst []T) error {
-	if err := c.usable(c.p.errs.getCacheClosed, c.p.errs.getClosed); err != nil {
+	switch err := c.usable(c.p.errs.getCacheClosed, c.p.errs.getClosed); {
+	case len(dst) == 0:
+		return nil
+	case err != nil:
 		return err
 	}
 	if len(dst) > c.p.opts.Max {
@@ -164,6 +167,8 @@ func (c *Cache[T]) PutBatch(src []T) error {
 //gommu:nosleep
 func (c *Cache[T]) overflowBatch(src []T) error {
 	switch err := c.usable(c.p.errs.putCacheClosed, nil); {
+	case len(src) == 0:
+		return nil
 	case err != nil:
 		return err
 	case len(src) > c.half || c.p.shut.Load():

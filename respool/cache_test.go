@@ -395,3 +395,25 @@ func TestCachedAfterFailedTrip(t *testing.T) {
 	}
 	end(t, p, v)
 }
+
+// An empty batch succeeds, as it does with the pool, whatever is closed.
+func TestEmptyBatchesSucceed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVault(t)
+		p := open(t, v, dry(4))
+		c := p.NewCache(2)
+		check := func(when string) {
+			t.Helper()
+			if err := errors.Join(p.GetBatch(nil), p.PutBatch(nil), c.GetBatch(nil), c.PutBatch(nil)); err != nil {
+				t.Errorf("%s: %v", when, err)
+			}
+		}
+		check("open")
+		end(t, p, v)
+		check("pool closed")
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+		check("both closed")
+	})
+}
