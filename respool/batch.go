@@ -163,7 +163,7 @@ func (p *Pool[T]) putLong(src []T) error {
 		end = p.ready.pushChain(uint32(next), len(src), sealed, &p.bound, &first)
 	}
 	if end != done {
-		p.unload(next, len(src)-left)
+		p.cleanChain(next, len(src)-left)
 	}
 	if left > 0 {
 		return p.noBlank()
@@ -171,10 +171,10 @@ func (p *Pool[T]) putLong(src []T) error {
 	return p.putError(end)
 }
 
-// unload is clean for n slots that are linked to each other.
+// cleanChain is clean for n slots that are linked to each other.
 //
 //gommu:nosleep
-func (p *Pool[T]) unload(at uint64, n int) {
+func (p *Pool[T]) cleanChain(at uint64, n int) {
 	var slots [1]uint32
 	for range n {
 		slots[0] = uint32(at)

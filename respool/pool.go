@@ -13,8 +13,8 @@ import (
 type Pool[T any] struct {
 	src    Source[T]
 	opts   Options
-	elems  []T // by slot number; slot 0 does not exist
-	keep   [classes]int
+	elems  []T              // by slot number; slot 0 does not exist
+	keep   [classes + 1]int // indexed without a check
 	errs   hotErrors
 	filled uint64
 	shut   atomic.Bool // Close was called, for caches, who do not look at ready
@@ -80,7 +80,7 @@ func New[T any](ctx context.Context, src Source[T], opts Options) (*Pool[T], err
 	p := &Pool[T]{
 		src:      src,
 		opts:     opts,
-		keep:     [classes]int{Ordinary: opts.OrdinaryMark, Atomic: opts.AtomicMark},
+		keep:     [classes + 1]int{Ordinary: opts.OrdinaryMark, Atomic: opts.AtomicMark},
 		stopped:  make(chan struct{}),
 		closer:   make(chan struct{}, 1),
 		returned: make(chan struct{}, 1),
@@ -143,16 +143,34 @@ func (p *Pool[T]) Get() (T, error) { return p.get(Ordinary) }
 
 //gommu:nosleep
 func (p *Pool[T]) get(c Class) (T, error) {
-	var none T
-	i, left, head := p.ready.pop(p.keep[c%classes], barred)
+	keep := p.keep[c&classes]
+	i, left := p.ready.tryPop(keep, barred)
 	if i == 0 {
-		return none, p.refusal(head)
+		return p.getSlow(keep)
 	}
-	p.dipped(left)
+	if int64(left) < p.dip.Load() {
+		p.dipped(left)
+	}
+	var none T
 	e := p.elems[i]
 	p.elems[i] = none // keep nothing alive that e points to
-	p.blanks.put(i)
+	p.blanks.put(uint32(i))
 	return e, nil
+}
+
+// getSlow is get where the first try failed.
+//
+//gommu:nosleep
+func (p *Pool[T]) getSlow(keep int) (T, error) {
+	i, left, head := p.ready.pop(keep, barred)
+	if i == 0 {
+		var none T
+		return none, p.refusal(head)
+	}
+	var e [1]T
+	p.dipped(left)
+	p.hand(e[:], []uint32{i})
+	return e[0], nil
 }
 
 // refusal is the error of a Get that found ready empty or closing.
@@ -191,6 +209,16 @@ func (p *Pool[T]) Put(e T) error {
 		return p.noBlank()
 	}
 	p.elems[i] = e
+	if p.ready.tryPush(i, sealed, &p.bound) {
+		return nil
+	}
+	return p.putSlow(i)
+}
+
+// putSlow is Put, with the element in slot i, where the first try failed.
+//
+//gommu:nosleep
+func (p *Pool[T]) putSlow(i uint32) error {
 	if end := p.ready.push(i, sealed, &p.bound); end != done {
 		return p.takeBack(i, end)
 	}

@@ -81,6 +81,21 @@ func (s *stack) overloaded(b *bound) bool {
 	}
 }
 
+// tryPush is the first try of push. It leaves what it cannot do to push.
+//
+//gommu:nosleep
+func (s *stack) tryPush(i uint32, refuse uint64, b *bound) bool {
+	h := s.head.Load()
+	below := s.links[h&indexMask].Load() >> indexBits
+	if h&refuse != 0 || b.passed(below, 1) || s.way.Load() > 0 {
+		return false
+	}
+	if link, l := &s.links[i], h&indexMask|(below+1)<<indexBits; link.Load() != l {
+		link.Store(l)
+	}
+	return s.head.CompareAndSwap(h, h&^indexMask|uint64(i))
+}
+
 // A pushed is how a push ended.
 type pushed uint8
 
@@ -129,7 +144,6 @@ func (s *stack) push(i uint32, refuse uint64, b *bound) pushed {
 //gommu:nosleep
 func (s *stack) pop(keep int, refuse uint64) (i uint32, left int, head uint64) {
 	links := s.links
-	s.giveWay()
 	for tries := 0; ; tries++ {
 		backOff(tries)
 		h := s.head.Load()
@@ -148,6 +162,21 @@ func (s *stack) pop(keep int, refuse uint64) (i uint32, left int, head uint64) {
 			return uint32(top), int(l>>indexBits) - 1, h
 		}
 	}
+}
+
+// tryPop is the first try of pop, short enough to be inlined. What it cannot do, top being 0,
+// pop can.
+//
+//gommu:nosleep
+func (s *stack) tryPop(keep int, refuse uint64) (top uint64, left int) {
+	h := s.head.Load()
+	top = h & indexMask
+	l := s.links[top].Load()
+	left = int(l>>indexBits) - 1
+	if h&refuse != 0 || left < keep || !s.head.CompareAndSwap(h, h&^indexMask+tagOne|l&indexMask) {
+		top = 0
+	}
+	return top, left
 }
 
 // popSlots is pop for as many slots as dst has room for, but at least least, or none. It
@@ -211,100 +240,6 @@ func (s *stack) pushSlots(slots []uint32, refuse uint64, b *bound) pushed {
 	}
 }
 
-// notes are the first slots of a chain. To go by them is faster than to follow the
-// links, where each load has to wait for the one before.
-type notes [32]uint32
-
-// note notes the first slots of a chain that begins with slot at.
-//
-//gommu:nosleep
-func (s *stack) note(at uint64, notes *notes) {
-	for k := range notes {
-		notes[k] = uint32(at)
-		at = s.links[at].Load() & indexMask
-	}
-}
-
-// after is the slot below the kth of a chain, which is i.
-//
-//gommu:nosleep
-func (s *stack) after(i uint64, k int, notes *notes) uint64 {
-	if k+1 < len(notes) {
-		return uint64(notes[k+1])
-	}
-	return s.links[i].Load() & indexMask
-}
-
-// popChain takes n slots off the top, still linked, in one step, and says how many are left.
-// The first is the old top. It takes none, and first is 0, if fewer than keep would be left or the
-// head carries one of the flags in refuse. The head as it was tells which.
-//
-//gommu:nosleep
-func (s *stack) popChain(n, keep int, refuse uint64) (first uint32, left int, head uint64) {
-	links := s.links
-	for tries := 0; ; tries++ {
-		s.askWay(tries)
-		h := s.head.Load()
-		top := h & indexMask
-		if h&refuse != 0 {
-			return 0, 0, h
-		}
-		depth := int(links[top].Load() >> indexBits)
-		if depth-keep < n {
-			if s.head.Load() == h {
-				return 0, 0, h
-			}
-			continue // or the depth may be of another time
-		}
-		below := top
-		for range n {
-			below = links[below].Load() & indexMask
-		}
-		if s.head.CompareAndSwap(h, (h&^indexMask+uint64(n)<<tagShift)|below) {
-			return uint32(top), depth - n, h
-		}
-	}
-}
-
-// pushChain is push for n slots that are linked to each other, in this order, in one step. The
-// first of them are in notes.
-//
-//gommu:nosleep
-func (s *stack) pushChain(first uint32, n int, refuse uint64, b *bound, notes *notes) pushed {
-	links := s.links
-	for tries := 0; ; tries++ {
-		s.askWay(tries)
-		h := s.head.Load()
-		if h&refuse != 0 {
-			return flagged
-		}
-		top := h & indexMask
-		depth := links[top].Load() >> indexBits
-		if b != nil && b.passed(depth, n) {
-			if s.head.Load() == h {
-				return over
-			}
-			continue
-		}
-		depth += uint64(n)
-		at := uint64(first)
-		for k := range n {
-			next := top
-			if k < n-1 {
-				next = s.after(at, k, notes)
-			}
-			if l := next | depth<<indexBits; links[at].Load() != l {
-				links[at].Store(l)
-			}
-			depth--
-			at = next
-		}
-		if s.head.CompareAndSwap(h, h&^indexMask|uint64(first)) {
-			return done
-		}
-	}
-}
-
 // level returns, for one and the same moment, how often pop succeeded since the
 // beginning and how many slots are on the stack.
 //
@@ -336,47 +271,3 @@ func (s *stack) seal() bool {
 	h := s.head.Load()
 	return h&indexMask == 0 && s.head.CompareAndSwap(h, h|sealed)
 }
-
-// backOff lets others go ahead after a swap failed for the nth time: it counts, for
-// 0.3 µs at first and up to 2.5 µs, and waits for nothing. Without it two processors
-// pass the head's cache line to and fro at each try, which costs five times as much as
-// what they want to do.
-//
-//gommu:nosleep
-func backOff(n int) {
-	if n == 0 {
-		return
-	}
-	for range backOffSteps << min(n-1, maxBackOffShift) {
-	}
-}
-
-// Steps of about 0.3 ns.
-const (
-	backOffSteps    = 1024
-	maxBackOffShift = 3
-)
-
-// askWay asks the next single pushes and pops to let a chain go ahead whose swap failed: its swap
-// comes so late after its load that they would overtake it without end. Each pauses once and
-// waits for nobody, so a goroutine preempted here costs the others ways pauses and no more.
-//
-//gommu:nosleep
-func (s *stack) askWay(tries int) {
-	backOff(tries)
-	if tries > 1 {
-		s.way.Store(ways)
-	}
-}
-
-// giveWay pauses where a chain asked for it.
-//
-//gommu:nosleep
-func (s *stack) giveWay() {
-	if s.way.Load() > 0 {
-		s.way.Add(-1)
-		backOff(maxBackOffShift + 1)
-	}
-}
-
-const ways = 4
