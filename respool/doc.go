@@ -35,36 +35,50 @@
 //
 // # How it is built
 //
-// The elements lie by value in an array of Max slots that is allocated once, so
-// pointer-free elements give the garbage collector nothing to scan. A slot with
-// an element is on the stack ready; Get pops it there and pushes the slot, now
-// clear, on the stack lent; Put goes the other way. All other slots are spare and
-// known to the worker only. So the pool cannot exceed Max, a slot is at hand for
-// every element that is out, and there is none for an element that is not.
+// The elements lie by value in an array that is allocated once, so pointer-free elements give the
+// garbage collector nothing to scan. Each has a slot there. A slot with a ready element is
+// on the stack ready, those of a reservation are a chain of their own, those that the
+// worker may fill are known to it only, and all others are blanks. Get pops a slot from
+// ready, takes the element, and leaves the slot to the blanks; Put takes any blank and pushes it
+// on ready. So the pool cannot exceed Max.
 //
-// The stacks are Treiber stacks of slot numbers. Each change is one
-// compare-and-swap of one word. It fails only because another goroutine's
-// change succeeded, and nobody ever waits for the second half of somebody else's
-// operation: a goroutine that is preempted between the two stacks keeps one slot
-// to itself and delays no one. That is lock-freedom. A single call may have to
-// retry as often as others succeed. A batch pops and pushes its slots as one chain with
-// one swap per stack, so the same holds; a goroutine preempted between its two stacks
-// keeps as many slots as the batch has. See stack for the ABA argument. It holds where
-// the processor can swap 64 bits: everywhere but on MIPS of 32 bits and on ARM before
-// version 7, for which Go's sync/atomic takes a lock.
+// Ready is a Treiber stack of slot numbers: each change is one compare-and-swap of one word,
+// with which a Get and a Put are done. It fails only because another goroutine's change succeeded.
+// Blanks lie in a stock for each processor, which costs no locked instruction, because
+// whoever touches it is pinned to the processor for those few instructions, as in sync.Pool; what
+// a stock has too much or too little it trades with a second Treiber stack, 32 at a time. There
+// are so many more slots than elements that no stock ever has to give to another one: a slot
+// lies idle in a stock, an element never.
+//
+// # Why it is lock-free
+//
+// Nobody ever waits for the second half of somebody else's operation. A goroutine that is
+// preempted between its pop and its return, or between taking a blank and its push, keeps that
+// one slot, or that batch's, to itself and delays no one: there is a blank for every element that
+// is out, besides all those in stocks. A single call may have to retry as often as others succeed.
+// A batch moves its slots as one chain with one swap, so the same holds. See stack for the ABA
+// argument, and TestSuspendedCallerDelaysNobody. It holds where the processor can swap 64 bits:
+// everywhere but on MIPS of 32 bits and on ARM before version 7, for which Go's sync/atomic
+// takes a lock.
 //
 // A swap that fails is tried again after a pause of 0.3 µs, longer after each failure
 // and at most 2.5 µs. The pause counts and waits for nobody. It leaves the cache lines with
 // one processor for many calls in a row, so that several goroutines together get
-// about as much done as one alone; without it two got a fifth of that done. There are no shards:
-// one stack knows exactly how many are free, and an answer of ErrEmpty has a moment
+// about as much done as one alone; without it two got a fifth of that done. There are no shards
+// of elements: one stack knows exactly how many are free, and an answer of ErrEmpty has a moment
 // during the call at which no element was ready, or fewer than the batch asked for. An
 // element that a Get or a Put has in its hands at that moment is not ready. Who
 // wants to scale with processors takes a cache for each.
 //
-// The head's tag counts pops and each link holds its depth, hence counting costs
-// the hot path nothing: puts are the pops of lent, elements in use are its
-// depth, gets are the sum of both.
+// The head's tag counts pops and each link holds its depth, hence counting costs the hot path
+// nothing: what is out is the elements that exist less the depth. For the same reason Put
+// refuses an element more than are out.
+//
+// # Classes
+//
+// A request says by As how much it may take. The classes share one stack and differ in how many
+// elements they must leave there, which is one comparison of the depth that a pop reads anyway:
+// ordinary requests cannot drain what atomic ones need, nor these what critical ones need.
 //
 // # Caches
 //
