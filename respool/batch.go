@@ -11,33 +11,33 @@ func (p *Pool[T]) GetBatch(dst []T) error { return p.getBatch(dst, Ordinary) }
 
 //gommu:nosleep
 func (p *Pool[T]) getBatch(dst []T, c Class) error {
-	switch keep := p.keep[c]; {
+	switch {
 	case len(dst) == 0:
 		return nil
-	case len(dst) > p.opts.Max-keep:
+	case len(dst) > p.opts.Max-p.keep[c]:
 		return p.errs.batch
 	case len(dst) > chunk:
-		return p.getLong(dst, keep)
+		return p.getLong(dst, c)
 	default:
-		_, err := p.take(dst, len(dst), keep)
+		_, err := p.take(dst, len(dst), c)
 		return err
 	}
 }
 
-// take fills dst with as many elements as are ready beyond keep, but at least least, which is
+// take fills dst with as many elements as are ready for class c, but at least least, which is
 // at most chunk, or none, and says how many. It takes a chunk at a time.
 //
 //gommu:nosleep
-func (p *Pool[T]) take(dst []T, least, keep int) (int, error) {
+func (p *Pool[T]) take(dst []T, least int, c Class) (int, error) {
 	var slots [chunk]uint32
-	n, left, head := p.ready.popSlots(slots[:min(len(dst), chunk)], least, keep, barred)
+	n, left, head := p.ready.popSlots(slots[:min(len(dst), chunk)], least, p.keep[c], barred(c))
 	if n == 0 {
 		return 0, p.refusal(head)
 	}
 	p.dipped(left)
 	p.hand(dst, slots[:n])
 	if n < len(dst) && n == chunk {
-		n += p.takeSome(dst[n:], keep)
+		n += p.takeSome(dst[n:], c)
 	}
 	return n, nil
 }
@@ -46,11 +46,11 @@ func (p *Pool[T]) take(dst []T, least, keep int) (int, error) {
 // worker should act on.
 //
 //gommu:nosleep
-func (p *Pool[T]) takeSome(dst []T, keep int) (sum int) {
+func (p *Pool[T]) takeSome(dst []T, c Class) (sum int) {
 	var slots [chunk]uint32
 	for sum < len(dst) {
 		most := min(len(dst)-sum, chunk)
-		n, left, _ := p.ready.popSlots(slots[:most], 0, keep, barred)
+		n, left, _ := p.ready.popSlots(slots[:most], 0, p.keep[c], barred(c))
 		if n > 0 {
 			p.dipped(left)
 			p.hand(dst[sum:], slots[:n])
@@ -79,8 +79,8 @@ func (p *Pool[T]) hand(dst []T, slots []uint32) {
 // getLong is GetBatch for more than chunk elements.
 //
 //gommu:nosleep
-func (p *Pool[T]) getLong(dst []T, keep int) error {
-	at, left, head := p.ready.popChain(len(dst), keep, barred)
+func (p *Pool[T]) getLong(dst []T, c Class) error {
+	at, left, head := p.ready.popChain(len(dst), p.keep[c], barred(c))
 	if at == 0 {
 		return p.refusal(head)
 	}

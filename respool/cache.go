@@ -16,11 +16,10 @@ type Cache[T any] struct {
 	elems  []T // of which the first n are elements, the last one put at the end
 	n      int
 	half   int
-	told   int // n as p.cached has it
-	keep   int // what its trips leave in the pool
-	class  Class
+	told   int   // n as p.cached has it
+	class  Class // of its trips
 	closed bool
-	_      [cacheLine - 9*8]byte
+	_      [cacheLine - 8*8]byte
 }
 
 // NewCache makes an empty cache that holds up to size elements, at least 1 and at most
@@ -29,7 +28,7 @@ func (p *Pool[T]) NewCache(size int) *Cache[T] { return p.newCache(size, Ordinar
 
 func (p *Pool[T]) newCache(size int, c Class) *Cache[T] {
 	size = max(min(size, p.opts.Max), 1)
-	return &Cache[T]{p: p, elems: make([]T, size), half: size / 2, keep: p.keep[c], class: c}
+	return &Cache[T]{p: p, elems: make([]T, size), half: size / 2, class: c}
 }
 
 // Len is how many elements the cache holds.
@@ -62,7 +61,7 @@ func (c *Cache[T]) refill() (T, error) {
 	if err := c.usable(c.p.errs.getCacheClosed, c.p.errs.getClosed); err != nil {
 		return none, err
 	}
-	n, err := c.p.take(c.elems[:c.half+1], 1, c.keep)
+	n, err := c.p.take(c.elems[:c.half+1], 1, c.class)
 	if err != nil {
 		c.tell()
 		return none, err
@@ -143,7 +142,7 @@ func (c *Cache[T]) refillBatch(dst []T) error {
 	}
 	copy(dst, c.elems[:c.n])
 	clear(c.elems[:c.n])
-	c.n = c.p.takeSome(c.elems[:c.half], c.keep)
+	c.n = c.p.takeSome(c.elems[:c.half], c.class)
 	c.tell()
 	return nil
 }

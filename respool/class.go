@@ -71,13 +71,13 @@ func (a Access[T]) Reserve(n int) (*Reservation[T], error) {
 //go:noinline
 func (r *Reservation[T]) through(a Access[T], n int) (*Reservation[T], error) {
 	r.class = a.c
-	return r.of(a.p, n)
+	return r.from(a.p, n)
 }
 
-// ReserveWait is Pool.ReserveWait for the class. All classes wait in the same line.
+// ReserveWait is Pool.ReserveWait for the class. Nobody waits for those of a class below his.
 func (a Access[T]) ReserveWait(ctx context.Context, n int) (*Reservation[T], error) {
 	return a.p.reserveWait(ctx, n, a.c)
 }
 
-// GetWait is Pool.GetWait for the class. All classes wait in the same line.
+// GetWait is Pool.GetWait for the class. Nobody waits for those of a class below his.
 func (a Access[T]) GetWait(ctx context.Context) (T, error) { return a.p.getWait(ctx, a.c) }

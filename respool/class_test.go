@@ -175,3 +175,63 @@ func TestMarksThatCannotBe(t *testing.T) {
 		}
 	}
 }
+
+// Who waits for what lies above the mark of his class keeps nobody of a class above from what lies
+// below it: not from waiting in front of him, and not from taking it at once.
+func TestClassesPassEachOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVault(t)
+		p := open(t, v, Options{Low: 3, High: 3, Max: 3, OrdinaryMark: 2, AtomicMark: 1})
+		v.setFail(always)
+		es := get(t, p, 1)
+		stop, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 2)
+		go func() { _, err := p.GetWait(stop); ended <- err }()
+		synctest.Wait()
+		for range 1000 { // also while he lets elements gather
+			e, err := p.As(Atomic).Get()
+			if err != nil {
+				t.Fatalf("an atomic request behind an ordinary one that waits: %v", err)
+			}
+			time.Sleep(time.Millisecond)
+			put(t, p, e)
+		}
+		e, err := p.As(Atomic).GetWait(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { _, err := p.As(Atomic).GetWait(stop); ended <- err }()
+		synctest.Wait()
+		f, err := p.As(Critical).GetWait(t.Context())
+		if err != nil || p.Stats().Waiting != 2 {
+			t.Fatalf("%v; %+v", err, p.Stats())
+		}
+		put(t, p, f)
+		cancel()
+		for range 2 {
+			if err := <-ended; !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		}
+		v.setFail(nil)
+		put(t, p, append(es, e)...)
+		end(t, p, v)
+	})
+}
+
+// Those who wait bar their own class and those below, and the ones above bar them.
+func TestClassesBar(t *testing.T) {
+	for c := Ordinary; c < classes; c++ {
+		for other := Ordinary; other < classes; other++ {
+			if got := barred(other)&heldBy(c) != 0; got != (c >= other) {
+				t.Errorf("who waits as %v bars %v: %v", c, other, got)
+			}
+			if got := overtaken(other)&heldBy(c) != 0; got != (c > other) {
+				t.Errorf("who waits as %v bars the first that waits as %v: %v", c, other, got)
+			}
+		}
+		if barred(c)&^held != closing || barred(c)&overtaken(c) != overtaken(c) {
+			t.Errorf("%v: %#x, %#x", c, barred(c), overtaken(c))
+		}
+	}
+}

@@ -127,7 +127,8 @@
 // lines, and those who wait never wait for each other in a circle. What they wait for comes
 // from those who do not wait: take all that you need in one call, and draw from it.
 //
-// That Get and Reserve, which do not wait, take what the first is waiting for is bounded: see
+// Each class has a line of its own, so nobody waits for those whose mark keeps them from what he may
+// take. That Get and Reserve, which do not wait, take what the first is waiting for is bounded: see
 // ReserveWait. It bars them by a flag in the head of ready, which they look at
 // anyway.
 package respool

@@ -10,7 +10,8 @@ import (
 )
 
 // A line is where those who may sleep wait for elements of one pool, first come, first
-// served. Only the first in it looks at the pool. It does so when the worker rings, which
+// served in each class; a class does not wait for those below it, which might lack what it may
+// take. Only the first of each class looks at the pool. It does so when the worker rings, which
 // is after each look that found elements and after each element it adds; and every
 // MaxInterval by itself, for the worker may be inside the source. So no wake-up can be
 // lost, and Put need not make one. Close tells all.
@@ -23,17 +24,24 @@ type line struct {
 	errs  lineErrors
 
 	mu    sync.Mutex
-	spots list.List // of *spot
-	rings list.List // of who is in the line or will enter it, to be told of Close
+	spots [classes]list.List // of *spot
+	rings list.List          // of who is in the line or will enter it, to be told of Close
 
-	waiting atomic.Int64  // how many are in the line
-	wanted  atomic.Int64  // elements that they want together, and those who are about to join
-	wake    chan struct{} // wakes the worker
-	kept    atomic.Uint64 // of Pool.empty, answers of a pool that only kept its elements for who waits
+	waiting [classes]atomic.Int64 // how many are in the line
+	wanted  atomic.Int64          // elements that they want together, and those who are about to join
+	wake    chan struct{}         // wakes the worker
+	kept    atomic.Uint64         // of Pool.empty, answers of a pool that only kept its elements for who waits
 }
 
 // lineErrors are made beforehand.
 type lineErrors struct{ empty, kept, closed, never error }
+
+// A place is what somebody waits for in the line of one pool.
+type place struct {
+	*line
+	class Class
+	n     int
+}
 
 // A spot is one goroutine's place in a line.
 type spot struct {
@@ -69,23 +77,37 @@ func (l *line) refusal(head uint64) error {
 	return l.errs.empty
 }
 
+// all is how many are in the line.
+func (l *line) all() int64 { return l.above(Ordinary) }
+
+// above is how many are in the line whom a request of class c lets go first: of its class and
+// of those above it.
+//
+//gommu:nosleep
+func (l *line) above(c Class) (n int64) {
+	for k := c; k < classes; k++ {
+		n += l.waiting[k].Load()
+	}
+	return n
+}
+
 // keeps tells, of an answer of ErrEmpty, that the pool had elements, which it kept for who waits. That is
 // no demand: the worker need not add to them.
 //
 //gommu:nosleep
 func keeps(head uint64) bool { return head&held != 0 && head&indexMask != 0 }
 
-// enter waits for the turn. It gives up, with an error, when ctx ends or one of lines is closed.
-func (l *line) enter(ctx context.Context, ring chan struct{}, lines []*line) (*list.Element, error) {
+// enter waits for the turn. It gives up, with an error, when ctx ends or one of places is closed.
+func (l place) enter(ctx context.Context, ring chan struct{}, places []place) (*list.Element, error) {
 	s := &spot{turn: make(chan struct{}), ring: ring}
 	l.mu.Lock()
-	at := l.spots.PushBack(s)
-	if l.waiting.Add(1) == 1 {
+	at := l.spots[l.class].PushBack(s)
+	if l.waiting[l.class].Add(1) == 1 {
 		close(s.turn)
 	}
 	l.mu.Unlock()
 	for {
-		if err := closedOf(lines); err != nil {
+		if err := closedOf(places); err != nil {
 			l.leave(at)
 			return nil, err
 		}
@@ -94,15 +116,15 @@ func (l *line) enter(ctx context.Context, ring chan struct{}, lines []*line) (*l
 			return at, nil
 		case <-ctx.Done():
 			l.leave(at)
-			return nil, tooLate(l, ctx.Err())
+			return nil, tooLate(l.line, ctx.Err())
 		case <-ring: // meant for a line where it is the first already, or for a closed one
 		}
 	}
 }
 
-// closedOf is the error of the first of lines whose pool is closing, if there is one.
-func closedOf(lines []*line) error {
-	for _, l := range lines {
+// closedOf is the error of the first of places whose pool is closing, if there is one.
+func closedOf(places []place) error {
+	for _, l := range places {
 		if l.ready.head.Load()&closing != 0 {
 			return l.errs.closed
 		}
@@ -111,25 +133,30 @@ func closedOf(lines []*line) error {
 }
 
 // leave makes room. If at is the first, the next one has its turn.
-func (l *line) leave(at *list.Element) {
+func (l place) leave(at *list.Element) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	first := l.spots.Front() == at
-	l.spots.Remove(at)
-	l.waiting.Add(-1)
-	if next := l.spots.Front(); first && next != nil {
+	spots := &l.spots[l.class]
+	first := spots.Front() == at
+	spots.Remove(at)
+	l.waiting[l.class].Add(-1)
+	if next := spots.Front(); first && next != nil {
 		close(next.Value.(*spot).turn)
 	}
 }
 
-// ring tells the first to look.
+// ring tells the first of each class to look.
 func (l *line) ring() {
-	if l.waiting.Load() == 0 {
+	if l.all() == 0 {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if first := l.spots.Front(); first != nil {
+	for c := range l.spots {
+		first := l.spots[c].Front()
+		if first == nil {
+			continue
+		}
 		select {
 		case first.Value.(*spot).ring <- struct{}{}:
 		default:
@@ -168,12 +195,16 @@ func (l *line) want(n int, ring chan struct{}) (unwant func()) {
 	}
 }
 
-// bar keeps Get, GetBatch, Reserve and caches from taking what the first in the line
-// waits for, or lets them again.
-func (l *line) bar(on bool) {
+// overtaken are the flags that the first of class c in the line regards: Close, and that somebody of
+// a class above waits.
+func overtaken(c Class) uint64 { return barred(c) &^ heldBy(c) }
+
+// bar keeps Get, GetBatch, Reserve and caches of the class and of those below it from taking what
+// the first in the line waits for, or lets them again.
+func (l place) bar(on bool) {
 	if on {
-		l.ready.head.Or(held)
+		l.ready.head.Or(heldBy(l.class))
 	} else {
-		l.ready.head.And(^uint64(held))
+		l.ready.head.And(^heldBy(l.class))
 	}
 }

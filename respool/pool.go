@@ -144,9 +144,9 @@ func (p *Pool[T]) Get() (T, error) { return p.get(Ordinary) }
 //gommu:nosleep
 func (p *Pool[T]) get(c Class) (T, error) {
 	keep := p.keep[c&classes]
-	i, left := p.ready.tryPop(keep, barred)
+	i, left := p.ready.tryPop(keep, barred(c))
 	if i == 0 {
-		return p.getSlow(keep)
+		return p.getSlow(c)
 	}
 	if int64(left) < p.dip.Load() {
 		p.dipped(left)
@@ -161,8 +161,8 @@ func (p *Pool[T]) get(c Class) (T, error) {
 // getSlow is get where the first try failed.
 //
 //gommu:nosleep
-func (p *Pool[T]) getSlow(keep int) (T, error) {
-	i, left, head := p.ready.pop(keep, barred)
+func (p *Pool[T]) getSlow(c Class) (T, error) {
+	i, left, head := p.ready.pop(p.keep[c&classes], barred(c))
 	if i == 0 {
 		var none T
 		return none, p.refusal(head)

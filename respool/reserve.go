@@ -31,14 +31,14 @@ func (*noCopy) Unlock() {}
 //
 //gommu:nosleep
 func (p *Pool[T]) Reserve(n int) (*Reservation[T], error) {
-	return new(Reservation[T]).of(p, n) // short enough to be inlined, so that the caller's stack has it
+	return new(Reservation[T]).from(p, n) // short enough to be inlined, so that the caller's stack has it
 }
 
-// of gives r, which is zero, n elements of p. It is not inlined, so that Reserve can be.
+// from gives r, which is zero, n elements of p. It is not inlined, so that Reserve can be.
 //
 //gommu:nosleep
 //go:noinline
-func (r *Reservation[T]) of(p *Pool[T], n int) (*Reservation[T], error) {
+func (r *Reservation[T]) from(p *Pool[T], n int) (*Reservation[T], error) {
 	r.p = p
 	if err := r.Add(n); err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func (r *Reservation[T]) Add(n int) error {
 	if n < 0 || n > l.max-r.keep() {
 		return l.errs.never
 	}
-	err := r.take(n, barred)
+	err := r.take(n, barred(r.class))
 	r.refused(err)
 	return err
 }

@@ -16,6 +16,7 @@ type Part struct {
 // A reservation is a *Reservation[T], whatever T is.
 type reservation interface {
 	queue() *line
+	of() Class
 	keep() int
 	take(n int, refuse uint64) error
 	takeOver(from reservation, n int)
@@ -40,6 +41,7 @@ func (r *Reservation[T]) takeOver(from reservation, n int) {
 }
 
 func (r *Reservation[T]) queue() *line { return &r.p.line }
+func (r *Reservation[T]) of() Class    { return r.class }
 
 // partsInline is up to how many parts ReserveAll makes no heap allocation.
 const partsInline = 8
@@ -85,20 +87,22 @@ func waitAll(ctx context.Context, parts []Part) error {
 		return err
 	}
 	quiet := true
-	lines, wants := make([]*line, len(order)), make([]int, len(order))
-	for i, p := range order {
-		lines[i], wants[i] = p.r.queue(), p.n
-		quiet = quiet && lines[i].waiting.Load() == 0
+	var places []place
+	for at, k, n := 0, 0, 0; at < len(order); at += k {
+		k, n = ofOnePool(order[at:])
+		l := place{order[at].r.queue(), order[at].r.of(), n}
+		places = append(places, l)
+		quiet = quiet && l.above(l.class) == 0
 	}
 	if err := ctx.Err(); err != nil {
-		return tooLate(lines[0], err)
+		return tooLate(places[0].line, err)
 	}
 	if quiet {
 		if err := takeAll(order, barred, false); !errors.Is(err, ErrEmpty) {
 			return err
 		}
 	}
-	return inLine(ctx, lines, wants, func(bool) error { return takeAll(order, closing, false) })
+	return inLine(ctx, places, func(bool) error { return takeAll(order, overtaken, false) })
 }
 
 // inOrder sorts parts by the age of their pools, drops those that want nothing, and refuses
@@ -163,17 +167,17 @@ func possible(order []Part) error {
 // take what the other lacks. Where they are of several classes, it leaves what the lowest must.
 //
 //gommu:nosleep
-func takeAll(order []Part, refuse uint64, count bool) error {
+func takeAll(order []Part, refuse func(Class) uint64, count bool) error {
 	for at, k, n := 0, 0, 0; at < len(order); at += k {
 		k, n = ofOnePool(order[at:])
 		l := order[at].r.queue()
-		if h := l.ready.head.Load(); h&refuse != 0 || l.ready.depth() < n+order[at].r.keep() {
+		if h := l.ready.head.Load(); h&refuse(order[at].r.of()) != 0 || l.ready.depth() < n+order[at].r.keep() {
 			return refusal(order[at], l.refusal(h), count)
 		}
 	}
 	for at, k, n := 0, 0, 0; at < len(order); at += k {
 		k, n = ofOnePool(order[at:])
-		if err := order[at].r.take(n, refuse); err != nil {
+		if err := order[at].r.take(n, refuse(order[at].r.of())); err != nil {
 			return undo(order[:at], refusal(order[at], err, count))
 		}
 		for _, p := range order[at+1 : at+k] {

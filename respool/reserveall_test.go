@@ -307,9 +307,9 @@ func TestReserveAllLooksBeforeItTakes(t *testing.T) {
 		fs := get(t, q, 1)
 		refused(a.Need(1), b.Need(2))
 		refused(a.Need(1), b.Need(1), b2.Need(1))
-		q.line.bar(true)
+		place{&q.line, Ordinary, 1}.bar(true)
 		refused(a.Need(1), b.Need(1))
-		q.line.bar(false)
+		place{&q.line, Ordinary, 1}.bar(false)
 		put(t, q, fs...)
 		if s := q.Stats(); s.Empty != 3 {
 			t.Errorf("%+v", s)

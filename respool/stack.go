@@ -2,22 +2,33 @@ package respool
 
 import "sync/atomic"
 
-// A stack's head is one word: the number of the top slot (0 if there is none), three
+// A stack's head is one word: the number of the top slot (0 if there is none), five
 // flags, and a tag that counts pops. A link is the number of the slot below, and
 // above that the depth, which is how many slots there are from here down.
 const (
 	indexBits = 24
 	indexMask = 1<<indexBits - 1
 
-	closing = 1 << indexBits       // Close was called: no more pops by Get
-	sealed  = 1 << (indexBits + 1) // Close is over: no more pushes
-	held    = 1 << (indexBits + 2) // kept for who waits: no more pops by others
-	barred  = closing | held
+	closing = 1 << indexBits              // Close was called: no more pops by Get
+	sealed  = 1 << (indexBits + 1)        // Close is over: no more pushes
+	held    = (1<<classes - 1) << heldBit // by class, kept for who waits: no more pops by others
+	heldBit = indexBits + 2
 
-	tagShift = indexBits + 3
+	tagShift = heldBit + classes
 	tagOne   = 1 << tagShift
 	tagMask  = 1<<(64-tagShift) - 1
 )
+
+// heldBy is the flag that the first of class c in the line sets.
+//
+//gommu:nosleep
+func heldBy(c Class) uint64 { return 1 << heldBit << c }
+
+// barred are the flags that a request of class c regards: Close, and that somebody of its class or
+// above waits.
+//
+//gommu:nosleep
+func barred(c Class) uint64 { return closing | held<<c&held }
 
 // cacheLine is two lines of 64 bytes: processors prefetch them in pairs.
 const cacheLine = 128
@@ -35,8 +46,8 @@ const cacheLine = 128
 // different times. That does no harm: a link holds a slot number at all times, and the
 // walk ends after as many steps as there are slots to pop.
 //
-// The tag has 37 bits: to be fooled, a goroutine has to sleep inside a pop or a push
-// while others pop an exact multiple of 1.4e11 slots, which takes more than five minutes.
+// The tag has 35 bits: to be fooled, a goroutine has to sleep inside a pop or a push
+// while others pop an exact multiple of 3.4e10 slots, which takes more than a minute.
 type stack struct {
 	head  atomic.Uint64
 	_     [cacheLine - 8]byte

@@ -51,7 +51,7 @@ func (p *Pool[T]) Stats() Stats {
 		InUse:        out - reserved - cached,
 		Cached:       cached,
 		Reserved:     reserved,
-		Waiting:      int(p.line.waiting.Load()),
+		Waiting:      int(p.line.all()),
 		LowestFree:   int(p.lowest.Load()),
 		Gets:         gets,
 		Puts:         gets - uint64(out),

@@ -8,7 +8,7 @@ import (
 )
 
 // ReserveWait is Reserve for those who may sleep: it waits until n elements are ready at
-// once, or ctx ends. Those who wait are served first come, first served, and hold
+// once, or ctx ends. Those who wait are served first come, first served in their class, and hold
 // nothing meanwhile. An n that the pool can never have is refused at once with ErrReserve,
 // and all who wait get ErrClosed when Close is called.
 //
@@ -62,12 +62,12 @@ func (p *Pool[T]) Wait(ctx context.Context) error {
 		}
 		return nil
 	}
-	if l.waiting.Load() == 0 {
+	if l.all() == 0 {
 		if err := look(); !errors.Is(err, ErrEmpty) {
 			return err
 		}
 	}
-	return inLine(ctx, []*line{l}, []int{1}, func(first bool) error {
+	return inLine(ctx, []place{{l, Ordinary, 1}}, func(first bool) error {
 		if first { // the one before has just been let go
 			return l.errs.empty
 		}
@@ -92,34 +92,30 @@ func (p *Pool[T]) tellReturned() {
 // firstPatience is how long the first in a line waits before it bars the others.
 const firstPatience = 10 * time.Millisecond
 
-// inLine waits for its turn in all of lines, in this order, and then until try returns
-// something other than ErrEmpty. It wants wants elements of each. The first look of try is the one
-// before it waits.
-func inLine(ctx context.Context, lines []*line, wants []int, try func(first bool) error) error {
+// inLine waits for its turn in all of places, in this order, and then until try returns
+// something other than ErrEmpty. The first look of try is the one before it waits.
+func inLine(ctx context.Context, places []place, try func(first bool) error) error {
 	ring := make(chan struct{}, 1)
-	for i, l := range lines {
-		defer l.want(wants[i], ring)()
+	for _, l := range places {
+		defer l.want(l.n, ring)()
 	}
-	for i, l := range lines {
-		if i > 0 && l == lines[i-1] {
-			continue
-		}
-		at, err := l.enter(ctx, ring, lines)
+	for _, l := range places {
+		at, err := l.enter(ctx, ring, places)
 		if err != nil {
 			return err
 		}
 		defer l.leave(at)
 	}
-	b := barrier{lines: lines, patience: firstPatience, until: time.Now().Add(firstPatience)}
+	b := barrier{places: places, patience: firstPatience, until: time.Now().Add(firstPatience)}
 	defer b.set(false)
-	every := lines[0].every
-	for _, l := range lines {
+	every := places[0].every
+	for _, l := range places {
 		every = min(every, l.every)
 	}
 	timer := time.NewTimer(every)
 	defer timer.Stop()
 	for first := true; ; first = false {
-		if err := closedOf(lines); err != nil {
+		if err := closedOf(places); err != nil {
 			return err // try may find another pool empty before it comes to that one
 		}
 		if err := try(first); !errors.Is(err, ErrEmpty) {
@@ -129,7 +125,7 @@ func inLine(ctx context.Context, lines []*line, wants []int, try func(first bool
 		timer.Reset(min(every, time.Until(b.until)))
 		select {
 		case <-ctx.Done():
-			return tooLate(lines[0], ctx.Err())
+			return tooLate(places[0].line, ctx.Err())
 		case <-ring:
 		case <-timer.C:
 		}
@@ -143,7 +139,7 @@ func tooLate(l *line, err error) error {
 // A barrier keeps others from what the first in some lines waits for, by turns: it is open
 // and shut for one patience each, then for twice that.
 type barrier struct {
-	lines    []*line
+	places   []place
 	shut     bool
 	patience time.Duration
 	until    time.Time
@@ -165,7 +161,7 @@ func (b *barrier) set(shut bool) {
 		return
 	}
 	b.shut = shut
-	for _, l := range b.lines {
+	for _, l := range b.places {
 		l.bar(shut)
 	}
 }

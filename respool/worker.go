@@ -210,7 +210,7 @@ func (w *worker[T]) shrink(n int) {
 		if p.ready.depth() <= p.opts.High {
 			return
 		}
-		i, _, _ := p.ready.pop(0, barred)
+		i, _, _ := p.ready.pop(0, barred(Ordinary))
 		if i == 0 {
 			return
 		}
