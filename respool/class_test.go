@@ -165,12 +165,12 @@ func TestMarksThatCannotBe(t *testing.T) {
 		{OrdinaryMark: -1}, {AtomicMark: -1}, {AtomicMark: 1}, {OrdinaryMark: 2, AtomicMark: 3},
 		{OrdinaryMark: 4, Low: 4}, {OrdinaryMark: 5, Low: 4}, {OrdinaryMark: 8, Max: 8}, {Max: None, OrdinaryMark: 1},
 	} {
-		if _, err := o.resolve(); !errors.Is(err, ErrBadOptions) {
+		if _, err := o.resolve(0); !errors.Is(err, ErrBadOptions) {
 			t.Errorf("%+v: %v", o, err)
 		}
 	}
 	for _, o := range []Options{{OrdinaryMark: 100}, {OrdinaryMark: 3, AtomicMark: 3, Low: 4, Max: 4}} {
-		if got, err := o.resolve(); err != nil || got.Low <= got.OrdinaryMark {
+		if got, err := o.resolve(0); err != nil || got.Low <= got.OrdinaryMark {
 			t.Errorf("%+v gives %+v, %v", o, got, err)
 		}
 	}

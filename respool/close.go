@@ -30,8 +30,8 @@ import (
 // have to return them. Reserved says how many of Out they hold.
 //
 // Close returns ErrFree if the source failed to free elements, and ErrSourceBusy if
-// ctx ended while the worker was inside the source; then the worker ends, and frees
-// what it got, when the source returns. Closing a closed pool does nothing.
+// ctx ended while the worker was inside the source or a hook; then the worker ends, and frees
+// what it got, when that returns. Closing a closed pool does nothing.
 // Concurrent calls take turns.
 func (p *Pool[T]) Close(ctx context.Context) error {
 	p.ready.head.Or(closing)
@@ -52,7 +52,7 @@ func (p *Pool[T]) Close(ctx context.Context) error {
 		p.drain(&lost)
 	}
 	if !stopped { // total may count an element in the worker's hands
-		busy := fmt.Errorf("%w from Alloc or Free: %w", ErrSourceBusy, ctx.Err())
+		busy := fmt.Errorf("%w: %w", ErrSourceBusy, ctx.Err())
 		return p.closeError(ctx, p.out(), busy, lost.err())
 	}
 	return p.closeError(ctx, int(p.total.Load()), lost.err())
@@ -101,7 +101,7 @@ func (p *Pool[T]) awaitTurn(ctx context.Context) bool {
 }
 
 // awaitWorker waits for the end of the worker. It gives up when ctx has ended and the
-// worker is inside the source: everywhere else it is about to end.
+// worker is inside the source or a hook: everywhere else it is about to end.
 func (p *Pool[T]) awaitWorker(ctx context.Context) bool {
 	select {
 	case <-p.stopped:

@@ -190,7 +190,7 @@ func TestCloseLeavesBusySource(t *testing.T) {
 func TestCloseStopsShrink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := newVault(t)
-		p := open(t, v, Options{Low: 4, High: 8, Max: 64, Step: 10, IdleAfter: time.Minute})
+		p := open(t, v, Options{Low: 4, High: 8, Max: 64, Step: 10, IdleAfter: time.Minute, MinAge: time.Minute})
 		es := get(t, p, 4)
 		rest()
 		es = append(es, get(t, p, 8)...)
@@ -202,7 +202,7 @@ func TestCloseStopsShrink(t *testing.T) {
 		if !errors.Is(err, ErrSourceBusy) || errors.Is(err, ErrLeaked) {
 			t.Errorf("Close: %v", err)
 		}
-		if want := "respool: close: source has not returned from Alloc or Free: context canceled"; err != nil && err.Error() != want {
+		if want := "respool: close: source or hook has not returned: context canceled"; err != nil && err.Error() != want {
 			t.Errorf("%q is not %q", err, want)
 		}
 		if s := p.Stats(); s.Shrunk != 1 || s.Drained != 19 {

@@ -94,24 +94,38 @@
 // # The worker
 //
 // Because Get wakes nobody, the worker looks by itself: every MinInterval while
-// demand is high, half as often after each look that found no Get, every
-// MaxInterval at rest. With the defaults that is at most 2000 looks a second
-// under load and 100 at rest, and an idle pool is noticed to be falling after at
-// most 10 ms. A look takes 0.1 µs; what costs is the timer that wakes a sleeping
-// process, as a time.Ticker would. On a virtual machine of two processors one pool at
-// rest took 1 % of one of them, and a hundred together 3 %.
+// the level is short, half as often after each look that found no Get, every
+// MaxInterval without load, and every RestInterval once nobody has got anything for a second, somebody
+// waiting or fewer than High free excepted. With the defaults that is at most 2000 looks a second
+// under load, 100 without and 10 at rest. So a pool at rest is noticed to be falling after at
+// most 100 ms, one in use after 10 ms: what is taken in that time Low has to cover, or whatever more is free. A look takes
+// 0.2 µs; what costs is the timer that wakes a sleeping process, as a time.Ticker would.
 //
-// It grows the pool when the number free was below Low since the last look, or
-// would be at the next one if as many more go out; until High are free. Where
-// gets found the pool empty although High are free again by now, bursts are
-// larger than High, and it adds one Step, up to Max. It shrinks the pool when more
-// than High stayed free, at every moment, for all of IdleAfter: by a quarter of
-// what was too much and at least by Step, then watches for another IdleAfter.
+// From what more is out at each look the worker estimates the outflow: means over 10 ms, 100 ms and 1 s,
+// where gets and puts that balance are none, and the largest burst beyond the mean between two looks of the last
+// seconds. From New on it measures what the source takes for an element, in the mean and at worst, for
+// a source that cuts elements from larger pieces is slow once for many. It grows the pool when the number
+// free was below Low since the last look, or would be, at the present rate or by such a burst, before the next look and
+// what the source then takes for a step are over; and at once when more leaves than the source can give.
+// So while the source keeps up, the level does not fall below Low, if High leaves room for what goes out
+// in that time. Once it grows, it does so until High are free. Where gets found the pool empty
+// although that many are free again by now, bursts are larger than High, and it adds one Step, up to Max.
+//
+// It shrinks the pool when more than High stayed free, at every moment, for all of IdleAfter, and nothing was made for MinAge:
+// by a quarter of what was too much and at least by Step, then watches for another IdleAfter.
 // The lowest number free decides in both directions, so a load that goes up and
-// down within IdleAfter is not answered by freeing what it will need again.
+// down within IdleAfter is not answered by freeing what it will need again, and no load whatever makes an element
+// live for less than MinAge. In the end High are free, or Min exist, whichever is more: that bounds what an idle pool holds, and
+// Stats shows it as Idle.
 //
 // When the source fails, the worker tries again after 10 ms, then after twice
-// that, up to MaxBackoff, and is back to normal after the first success.
+// that, up to MaxBackoff, and is back to normal after the first success. Stats and Options.OnSourceError tell.
+//
+// Forecast gives the estimates, and when the pool would be dry by them. It warns ahead of a load that
+// the source cannot follow, as soon as a mean shows it; what is taken at once nobody can foretell.
+//
+// What a pool may hold is bounded when it is made: Max elements have to fit into Options.MaxBytes
+// and into MaxShare of the machine's memory. The share is of one pool; several pools take theirs each.
 //
 // # Waiting
 //

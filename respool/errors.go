@@ -36,12 +36,16 @@ var (
 	// ErrBadOptions is what New returns for options that contradict each other.
 	ErrBadOptions = errors.New("bad options")
 
+	// ErrLimit is what New returns, besides ErrBadOptions, for a pool that could hold more memory than
+	// Options.MaxBytes or MaxShare allow.
+	ErrLimit = errors.New("above the limit of memory")
+
 	// ErrLeaked is what Close returns when elements were not put back.
 	ErrLeaked = errors.New("elements are still in use")
 
 	// ErrSourceBusy is what Close returns when its context ended while the worker was
-	// inside a call of the source.
-	ErrSourceBusy = errors.New("source has not returned")
+	// inside a call of the source or of a hook of Options.
+	ErrSourceBusy = errors.New("source or hook has not returned")
 
 	// ErrFree is what New and Close return when the source failed to free elements,
 	// which are lost. The first of the source's errors is wrapped beside it.

@@ -16,6 +16,12 @@ const (
 	defaultIdleAfter   = time.Second
 	defaultMaxBackoff  = time.Second
 	firstBackoff       = 10 * time.Millisecond
+
+	defaultMaxShare = 0.05
+	agesPerIdle     = 10 // MinAge in IdleAfters
+	restsPerLook    = 10 // RestInterval in MaxIntervals
+
+	restAfter = time.Second // without a Get, the worker rests
 )
 
 // None as Options.Max is a pool that never has anything.
@@ -32,12 +38,13 @@ type Options struct {
 	// it never shrinks below. Default 0.
 	Min int
 
-	// Low is the number free below which the worker grows the pool. New starts
+	// Low is the number free that the worker does not let the pool fall below, as far as it can tell
+	// ahead and the source can give: what is to cover a surge until the worker sees it. New starts
 	// with Low or Min elements, whichever is more. Default 16, but not above a
 	// quarter of Max or of High, rounded up.
 	Low int
 
-	// High is the number free up to which the worker grows the pool and down to
+	// High is the number free up to which the worker grows the pool, ahead of what goes out, and down to
 	// which it shrinks; bursts that find the pool empty although High were free raise it
 	// above, by Step each. Default twice Low, but not above Max.
 	High int
@@ -45,7 +52,7 @@ type Options struct {
 	// Max bounds the elements that exist at a time, free and in use together.
 	// A slot is allocated for each beforehand, the element's size and 12 bytes, and up to 63
 	// more for each processor. Default 1024 or, if more, four times the largest number that is
-	// set; at most 16 million. None is a
+	// set, but no more than MaxBytes and MaxShare allow; at most 16 million. None is a
 	// pool of size zero: Get says ErrEmpty, a reservation of anything is refused. Then Min, Low,
 	// High, Step and the marks must be 0.
 	Max int
@@ -54,6 +61,18 @@ type Options struct {
 	// see As: what lies below AtomicMark is for critical requests only. Low is above
 	// OrdinaryMark, which is not below AtomicMark. Default 0: all may take the last one.
 	OrdinaryMark, AtomicMark int
+
+	// MaxBytes and MaxShare bound the memory that the elements hold: in bytes, and as a share of
+	// this machine's memory, or of the control group's if that is limited to less. Max elements of
+	// ElemSize bytes have to fit into both, or New refuses with ErrLimit. The share is that of one
+	// pool: divide it where there are several. Where the size of the memory is unknown, which is
+	// everywhere but on Linux, MaxShare has no effect. Default no MaxBytes, and a MaxShare of 0.05.
+	MaxBytes int64
+	MaxShare float64
+
+	// ElemSize is how many bytes an element holds. Default what the source says, if it is a Sizer,
+	// otherwise the size of T, which says nothing about what T points to.
+	ElemSize int64
 
 	// Step is how many elements the worker adds before it looks at the level again,
 	// and the fewest that it frees at a time. Default a quarter of High minus Low,
@@ -65,19 +84,40 @@ type Options struct {
 	// 10 ms.
 	MinInterval, MaxInterval time.Duration
 
+	// RestInterval is the time between two looks at a pool that nobody got anything from for a second,
+	// with High or more free. What is taken during it Low, or what is free, has to cover.
+	// Default ten times MaxInterval.
+	RestInterval time.Duration
+
 	// IdleAfter is how long more than High must stay free before the worker frees
 	// some. Default 1 s.
 	IdleAfter time.Duration
 
+	// MinAge is how long the worker frees nothing after it has made an element: so whatever the load
+	// does, an element lives at least that long. Default ten times IdleAfter.
+	MinAge time.Duration
+
 	// MaxBackoff bounds the time between two tries of a source that fails.
 	// Default 1 s.
 	MaxBackoff time.Duration
+
+	// OnSourceError is called after each Alloc of the worker that failed, OnReturned when something is
+	// ready again after somebody was answered ErrEmpty: once, however many were, and again
+	// for each answer that comes later. Both run on the worker's goroutine, which does nothing else meanwhile,
+	// so they must not wait; OnReturned may call Get. They must not call Close of this pool, which would wait
+	// for them until its context ends; let another goroutine do so. A panic in them ends the process.
+	OnSourceError func(error)
+	OnReturned    func()
 }
 
-// resolve checks what is set and replaces what is not by its default.
-func (o Options) resolve() (Options, error) {
+// resolve checks what is set and replaces what is not by its default, on a machine with so many bytes of
+// memory, 0 if that is not known.
+func (o Options) resolve(memory int64) (Options, error) {
 	if o.Max == None {
 		return o.resolveNone()
+	}
+	if o.MaxShare < 0 || o.MaxShare > 1 || o.MaxShare != o.MaxShare {
+		return o, fmt.Errorf("%w: MaxShare (%v) is no share: use more than 0, up to 1, or leave it zero for the default", ErrBadOptions, o.MaxShare)
 	}
 	for _, v := range []struct {
 		name  string
@@ -86,7 +126,9 @@ func (o Options) resolve() (Options, error) {
 		{"Min", int64(o.Min)}, {"Low", int64(o.Low)}, {"High", int64(o.High)}, {"Max", int64(o.Max)}, {"Step", int64(o.Step)},
 		{"OrdinaryMark", int64(o.OrdinaryMark)}, {"AtomicMark", int64(o.AtomicMark)},
 		{"MinInterval", int64(o.MinInterval)}, {"MaxInterval", int64(o.MaxInterval)},
-		{"IdleAfter", int64(o.IdleAfter)}, {"MaxBackoff", int64(o.MaxBackoff)},
+		{"RestInterval", int64(o.RestInterval)},
+		{"IdleAfter", int64(o.IdleAfter)}, {"MinAge", int64(o.MinAge)}, {"MaxBackoff", int64(o.MaxBackoff)},
+		{"MaxBytes", o.MaxBytes}, {"ElemSize", o.ElemSize},
 	} {
 		if v.value < 0 {
 			return o, fmt.Errorf("%w: %s is negative (%d): leave it zero for the default", ErrBadOptions, v.name, v.value)
@@ -94,6 +136,12 @@ func (o Options) resolve() (Options, error) {
 	}
 	if n := max(o.Min, o.Low, o.High, o.Max, o.Step, o.OrdinaryMark); n > maxElements {
 		return o, fmt.Errorf("%w: %d elements are more than a pool can hold: use at most %d, or several pools", ErrBadOptions, n, maxElements)
+	}
+	if o.MaxShare == 0 {
+		o.MaxShare = defaultMaxShare
+	}
+	if err := o.limit(memory); err != nil {
+		return o, err
 	}
 	o.setMarks()
 	o.setTimes()
@@ -106,18 +154,20 @@ func (o Options) resolveNone() (Options, error) {
 		return o, fmt.Errorf("%w: Max is None: leave Min, Low, High, Step and the marks zero", ErrBadOptions)
 	}
 	o.Max = 0
-	times, err := (Options{Max: 1, MinInterval: o.MinInterval, MaxInterval: o.MaxInterval, IdleAfter: o.IdleAfter, MaxBackoff: o.MaxBackoff}).resolve()
+	one := o
+	one.Max, one.MaxBytes = 1, 0
+	one, err := one.resolve(0)
 	if err != nil {
 		return o, err
 	}
-	times.Name = o.Name
-	times.Min, times.Low, times.High, times.Max, times.Step = 0, 0, 0, 0, 1
-	return times, nil
+	one.Min, one.Low, one.High, one.Max, one.Step = 0, 0, 0, 0, 1
+	one.MaxBytes = o.MaxBytes
+	return one, nil
 }
 
 func (o *Options) setMarks() {
 	if o.Max == 0 {
-		o.Max = min(max(defaultMax, 4*max(o.Min, o.Low, o.High, o.Step, o.OrdinaryMark)), maxElements)
+		o.Max = o.defaultMax()
 	}
 	if o.Low == 0 {
 		o.Low = min(defaultLow, (o.Max+3)/4)
@@ -136,6 +186,11 @@ func (o *Options) setMarks() {
 	}
 }
 
+// defaultMax is Max where only the other numbers say something about it.
+func (o *Options) defaultMax() int {
+	return min(max(defaultMax, 4*max(o.Min, o.Low, o.High, o.Step, o.OrdinaryMark)), maxElements)
+}
+
 func (o *Options) setTimes() {
 	if o.MinInterval == 0 {
 		o.MinInterval = defaultMinInterval
@@ -146,8 +201,14 @@ func (o *Options) setTimes() {
 	if o.MaxInterval == 0 {
 		o.MaxInterval = max(defaultMaxInterval, o.MinInterval)
 	}
+	if o.RestInterval == 0 {
+		o.RestInterval = restsPerLook * o.MaxInterval
+	}
 	if o.IdleAfter == 0 {
 		o.IdleAfter = defaultIdleAfter
+	}
+	if o.MinAge == 0 {
+		o.MinAge = agesPerIdle * o.IdleAfter
 	}
 	if o.MaxBackoff == 0 {
 		o.MaxBackoff = defaultMaxBackoff
@@ -175,6 +236,8 @@ func (o *Options) check() error {
 		return above("Step", o.Step, "Max", o.Max)
 	case o.MinInterval > o.MaxInterval:
 		return above("MinInterval", o.MinInterval, "MaxInterval", o.MaxInterval)
+	case o.MaxInterval > o.RestInterval:
+		return above("MaxInterval", o.MaxInterval, "RestInterval", o.RestInterval)
 	}
 	return nil
 }

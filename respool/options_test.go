@@ -12,7 +12,10 @@ import (
 )
 
 func TestDefaults(t *testing.T) {
-	times := Options{MinInterval: 500 * time.Microsecond, MaxInterval: 10 * time.Millisecond, IdleAfter: time.Second, MaxBackoff: time.Second}
+	rest := Options{
+		MinInterval: 500 * time.Microsecond, MaxInterval: 10 * time.Millisecond, RestInterval: 100 * time.Millisecond,
+		IdleAfter: time.Second, MinAge: 10 * time.Second, MaxBackoff: time.Second, MaxShare: 0.05,
+	}
 	for _, c := range []struct {
 		set, want Options
 	}{
@@ -24,15 +27,15 @@ func TestDefaults(t *testing.T) {
 		{Options{Low: 6, Max: 10}, Options{Low: 6, High: 10, Max: 10, Step: 1}},
 		{Options{Min: 1 << 23}, Options{Min: 1 << 23, Low: 16, High: 32, Max: maxElements, Step: 4}},
 	} {
-		c.want.MinInterval, c.want.MaxInterval = times.MinInterval, times.MaxInterval
-		c.want.IdleAfter, c.want.MaxBackoff = times.IdleAfter, times.MaxBackoff
-		got, err := c.set.resolve()
+		c.want.MinInterval, c.want.MaxInterval, c.want.RestInterval = rest.MinInterval, rest.MaxInterval, rest.RestInterval
+		c.want.IdleAfter, c.want.MinAge, c.want.MaxBackoff, c.want.MaxShare = rest.IdleAfter, rest.MinAge, rest.MaxBackoff, rest.MaxShare
+		got, err := c.set.resolve(0)
 		if diff := cmp.Diff(c.want, got); diff != "" || err != nil {
 			t.Errorf("%+v: %v\n%s", c.set, err, diff)
 		}
 	}
 	for _, o := range []Options{{MinInterval: time.Second}, {MaxInterval: time.Microsecond}} {
-		if got, err := o.resolve(); err != nil || got.MinInterval != got.MaxInterval {
+		if got, err := o.resolve(0); err != nil || got.MinInterval != got.MaxInterval {
 			t.Errorf("%+v gives %+v, %v", o, got, err)
 		}
 	}
@@ -69,7 +72,7 @@ func TestOptionsResolve(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		num := func(s string) int { return rapid.OneOf(rapid.Just(0), rapid.IntRange(0, 40)).Draw(t, s) }
 		set := Options{Min: num("min"), Low: num("low"), High: num("high"), Max: num("max"), Step: num("step")}
-		got, err := set.resolve()
+		got, err := set.resolve(0)
 		if err != nil {
 			if consistent(set) {
 				t.Fatalf("%+v contradicts nothing: %v", set, err)

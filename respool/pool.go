@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"sync/atomic"
+	"time"
 )
 
 // A Pool is a stock of ready elements of type T. Make one with New; a Pool must
@@ -41,8 +42,10 @@ type Pool[T any] struct {
 	// Not on the way of Get and Put.
 	cached  atomic.Int64  // elements in caches after the last trip of each
 	removed atomic.Uint64 // pops of ready by the worker and by Close
-	asking  atomic.Bool   // the worker is inside the source
+	asking  atomic.Bool   // the worker is inside the source or a hook
 	work    workCounters
+	supply  supply // New's, then the worker's
+	view    view
 
 	line     line          // those who wait
 	returned chan struct{} // see Returned
@@ -73,7 +76,7 @@ func New[T any](ctx context.Context, src Source[T], opts Options) (*Pool[T], err
 	if src == nil {
 		return fail(fmt.Errorf("%w: the source is nil: give the pool one", ErrBadOptions))
 	}
-	opts, err := opts.resolve()
+	opts, err := sized(opts, src).resolve(machineMemory())
 	if err != nil {
 		return fail(err)
 	}
@@ -105,6 +108,7 @@ func New[T any](ctx context.Context, src Source[T], opts Options) (*Pool[T], err
 	p.ready.init(links)
 	p.blanks.fill(links, opts.Max+1)
 	p.line.init(opts, &p.ready)
+	p.view.start = time.Now()
 	if err := p.fill(ctx, max(opts.Min, opts.Low)); err != nil {
 		return fail(err)
 	}
@@ -116,7 +120,9 @@ func New[T any](ctx context.Context, src Source[T], opts Options) (*Pool[T], err
 // fill puts the first n elements into slots 1 to n, or none.
 func (p *Pool[T]) fill(ctx context.Context, n int) error {
 	for i := 1; i <= n; i++ {
+		begin := time.Now()
 		e, err := p.src.Alloc(ctx)
+		p.supply.took(begin, time.Now())
 		if err != nil {
 			if ctx.Err() == nil {
 				err = fmt.Errorf("%w: it gave %d of %d elements, lower Min and Low or give it more: %w", ErrNoMemory, i-1, n, err)
@@ -130,6 +136,7 @@ func (p *Pool[T]) fill(ctx context.Context, n int) error {
 		p.ready.push(uint32(i), 0, nil)
 	}
 	p.filled = uint64(n)
+	p.view.supplied(&p.supply)
 	p.lowest.Store(int64(n))
 	p.dip.Store(noDip)
 	return nil

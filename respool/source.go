@@ -14,3 +14,6 @@ type Source[T any] interface {
 	// could not be disposed of and is lost; the pool counts it.
 	Free(T) error
 }
+
+// A Sizer is a Source that knows how many bytes each element holds. 0 says that it does not.
+type Sizer interface{ ElemSize() int64 }

@@ -17,6 +17,9 @@ type Stats struct {
 	Waiting    int // callers of Wait, GetWait, ReserveWait and ReserveAllWait, in line
 	LowestFree int // the lowest number free that a Get left behind, at first Filled
 
+	Idle      int   // elements that were free, at every moment, for Options.IdleAfter or up to twice that before the last look
+	IdleBytes int64 // what these hold, by Options.ElemSize
+
 	Gets  uint64 // elements that left the pool: to callers, to reservations and to caches
 	Puts  uint64 // elements that came back
 	Empty uint64 // gets, of one or a batch, and reservations answered with ErrEmpty
@@ -63,6 +66,8 @@ func (p *Pool[T]) Stats() Stats {
 		SourceErrors: p.work.sourceErrors.Load(),
 		FreeErrors:   p.work.freeErrors.Load(),
 	}
+	s.Idle = min(int(p.view.idle.Load()), s.Free)
+	s.IdleBytes = int64(s.Idle) * p.opts.ElemSize
 	if err := p.work.lastError.Load(); err != nil {
 		s.LastError = *err
 	}

@@ -13,14 +13,24 @@ type worker[T any] struct {
 	interval time.Duration
 
 	// As of the last look.
+	at          time.Time
 	gets, empty uint64
 	lacked      uint64 // of empty, answers for want of elements
 	inUse       int    // or reserved
-	refused     bool   // an answer of ErrEmpty that no token in Returned followed yet
+	level       int    // free, and what was added since
+	refused     bool   // an answer of ErrEmpty that no notice followed yet
+
+	demand  demand
+	goal    int       // the number free to grow to, 0 if that is reached
+	extra   int       // how many to add whatever is free, because a burst found nothing
+	usedAt  time.Time // the last look that found a Get
+	grownAt time.Time // the last element made
 
 	// Since when more than High stayed free, and the lowest number free since.
 	calmSince time.Time
 	calmLow   int
+
+	idle idleness
 
 	backoff time.Duration // 0 while the source does not fail
 	retryAt time.Time
@@ -28,9 +38,10 @@ type worker[T any] struct {
 
 // A sight is what a look at the pool shows.
 type sight struct {
+	at    time.Time
 	free  int  // now
 	low   int  // the lowest number free since the last look
-	short bool // the pool fell short of Low since then, or will before the next look
+	short bool // the pool fell short of Low since then, or will if it does not grow now
 	empty bool // a Get was answered ErrEmpty since then, for want of elements
 	used  bool // there was a Get since then
 
@@ -38,7 +49,10 @@ type sight struct {
 }
 
 func newWorker[T any](p *Pool[T]) *worker[T] {
-	w := &worker[T]{p: p, interval: p.opts.MinInterval, calmSince: time.Now(), calmLow: math.MaxInt}
+	now := time.Now()
+	w := &worker[T]{p: p, interval: p.opts.MinInterval, at: now, usedAt: now, grownAt: now, calmSince: now, calmLow: math.MaxInt}
+	w.level = p.ready.depth()
+	w.idle = idleness{since: now, low: w.level, before: w.level}
 	w.spare = make([]uint32, 0, p.opts.Max)
 	for i := p.opts.Max; i > int(p.filled); i-- {
 		w.spare = append(w.spare, uint32(i))
@@ -57,39 +71,69 @@ func (w *worker[T]) run(ctx context.Context) {
 		case <-timer.C:
 		case <-w.p.line.wake:
 		}
-		s := w.look()
-		w.tell(s)
-		if n := w.missing(s); n > 0 && !time.Now().Before(w.retryAt) {
-			w.grow(ctx, n)
+		for w.turn(ctx, w.look(time.Now())) {
 		}
-		if n := w.surplus(s, time.Now()); n > 0 {
-			w.shrink(n)
-		}
-		w.pace(s)
 		timer.Reset(w.interval)
 	}
 }
 
-// look compares the pool with what it was at the last look.
-func (w *worker[T]) look() sight {
-	gets, inUse := w.p.flow()
-	empty := w.p.empty.Load()
-	lacked := empty - w.p.line.kept.Load() // counted before empty: never too many
-	s := sight{free: w.p.ready.depth(), empty: int64(lacked-w.lacked) > 0, used: gets != w.gets, wanted: int(w.p.line.wanted.Load())}
-	if s.wanted > 0 {
-		s.wanted += w.p.opts.OrdinaryMark
+// turn does what a look calls for, at most a step of it, and says whether there is more to do at
+// once.
+func (w *worker[T]) turn(ctx context.Context, s sight) bool {
+	w.tell(s)
+	w.pace(s)
+	if n := w.missing(s); n > 0 && !s.at.Before(w.retryAt) {
+		if w.grow(ctx, n) {
+			return true
+		}
+		w.goal, w.extra = 0, 0 // out of reach: what was wanted then may not be by the next look
 	}
+	if n := w.surplus(s); n > 0 {
+		w.shrink(n)
+	}
+	return false
+}
+
+// look compares the pool with what it was at the last look.
+func (w *worker[T]) look(now time.Time) sight {
+	p := w.p
+	gets, inUse := p.flow()
+	empty := p.empty.Load()
+	lacked := empty - p.line.kept.Load() // counted before empty: never too many
+	s := sight{at: now, free: p.ready.depth(), empty: int64(lacked-w.lacked) > 0, wanted: int(p.line.wanted.Load())}
+	if s.wanted > 0 {
+		s.wanted += p.opts.OrdinaryMark
+	}
+	dip := p.dip.Swap(noDip)
+	s.used = gets != w.gets || dip != noDip
 	w.refused = w.refused || empty != w.empty
 	w.lacked += uint64(max(0, int64(lacked-w.lacked)))
-	s.low = int(min(w.p.dip.Swap(noDip), int64(s.free)))
+	s.low = int(min(dip, int64(s.free)))
 	if s.empty {
 		s.low = 0 // an answer of ErrEmpty leaves no dip
 	}
-	drain := max(0, inUse-w.inUse)
-	s.short = min(s.low, s.free-drain) < w.p.opts.Low
-	w.gets, w.empty, w.inUse = gets, empty, inUse
+	w.demand.saw(inUse-w.inUse, max(inUse-w.inUse, w.level-s.low), now.Sub(w.at))
+	s.short = min(s.low, s.free-w.demand.within(w.horizon())) < p.opts.Low || w.outpaced()
+	if s.used {
+		w.usedAt = now
+	}
+	w.at, w.gets, w.empty, w.inUse, w.level = now, gets, empty, inUse, s.free
+	p.view.looked(now, inUse, w.demand.flow)
+	p.view.idle.Store(int64(w.idle.saw(now, s.low, p.opts.IdleAfter)))
 	return s
 }
+
+// horizon is how far the worker has to look ahead: the next look may be that late, and then the
+// source takes its time for a step.
+func (w *worker[T]) horizon() time.Duration {
+	o := &w.p.opts
+	step := min(w.p.supply.of(o.Step), max(w.p.supply.of(1), o.MaxInterval))
+	return min(2*w.interval, o.MaxInterval) + step
+}
+
+// outpaced says whether more leaves than the source can give. Then what is not made at once will be
+// missing.
+func (w *worker[T]) outpaced() bool { return w.demand.flow[usual]*w.p.supply.mean(usual) > 1 }
 
 // tell wakes who waits for what the look has found.
 func (w *worker[T]) tell(s sight) {
@@ -97,39 +141,36 @@ func (w *worker[T]) tell(s sight) {
 		return
 	}
 	w.p.line.ring()
-	if w.refused {
-		w.refused = false
-		w.p.tellReturned()
+	if !w.refused {
+		return
 	}
+	w.refused = false
+	w.p.tellReturned()
+	if hook := w.p.opts.OnReturned; hook != nil {
+		w.outside(hook)
+	}
+}
+
+// outside calls what is not the pool's own and may take its time: Close does not count on it.
+func (w *worker[T]) outside(call func()) {
+	w.p.asking.Store(true)
+	defer w.p.asking.Store(false)
+	call()
 }
 
 // missing is by how many elements the pool is to grow.
 func (w *worker[T]) missing(s sight) int {
-	n := 0
+	o := &w.p.opts
 	if s.short {
-		n = w.p.opts.High - s.free
+		w.goal = max(w.goal, o.High)
 	}
 	if s.empty {
-		n = max(n, w.p.opts.Step)
+		w.extra = o.Step
 	}
-	return max(n, s.wanted-s.free)
-}
-
-// surplus is how many elements the pool has had too many for IdleAfter and is now to
-// free: a part of them, so that a pause in the load does not cost all.
-func (w *worker[T]) surplus(s sight, now time.Time) int {
-	o := &w.p.opts
-	if s.low <= o.High || s.wanted > 0 {
-		w.calmSince, w.calmLow = now, math.MaxInt
-		return 0
+	if s.free >= w.goal {
+		w.goal = 0
 	}
-	w.calmLow = min(w.calmLow, s.low)
-	if now.Sub(w.calmSince) < o.IdleAfter {
-		return 0
-	}
-	excess := min(w.calmLow-o.High, int(w.p.total.Load())-o.Min)
-	w.calmSince, w.calmLow = now, math.MaxInt
-	return min(max(o.Step, excess/4), excess)
+	return max(w.goal-s.free, s.wanted-s.free, w.extra)
 }
 
 // pace sets the time until the next look.
@@ -139,28 +180,29 @@ func (w *worker[T]) pace(s sight) {
 	case s.short && s.used || s.empty || s.wanted > 0:
 		w.interval = o.MinInterval
 	case s.used:
-		w.interval = max(w.interval/2, o.MinInterval)
+		w.interval = max(min(w.interval/2, o.MaxInterval), o.MinInterval)
+	case s.free >= o.High && s.at.Sub(w.usedAt) >= restAfter:
+		w.interval = min(w.interval*2, o.RestInterval)
 	default:
 		w.interval = min(w.interval*2, o.MaxInterval)
 	}
 }
 
-// grow adds n elements, at most Step of them before it looks anew how many are missing
-// to High. It stops where the source fails, where Max is reached, and when ctx ends.
-func (w *worker[T]) grow(ctx context.Context, n int) {
+// grow adds n elements, but at most Step and only until MaxInterval has passed, so that the
+// worker looks anew in time. It stops where the source fails, where Max is reached, and when ctx
+// ends, and then says that there is no use in going on.
+func (w *worker[T]) grow(ctx context.Context, n int) bool {
 	o := &w.p.opts
-	for n > 0 {
-		step := min(n, o.Step, len(w.spare))
-		if step == 0 {
+	begin, step := time.Now(), min(n, o.Step, len(w.spare))
+	for i := range step {
+		if i > 0 && time.Since(begin) >= o.MaxInterval {
 			break
 		}
-		for range step {
-			if !w.add(ctx) {
-				return
-			}
+		if !w.add(ctx) {
+			return false
 		}
-		n = max(o.High, int(w.p.line.wanted.Load())+o.OrdinaryMark) - w.p.ready.depth()
 	}
+	return step > 0
 }
 
 // add asks the source for one element.
@@ -169,9 +211,7 @@ func (w *worker[T]) add(ctx context.Context) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	p.asking.Store(true)
-	defer p.asking.Store(false)
-	e, err := p.src.Alloc(ctx)
+	e, err := w.alloc(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			w.failed(err)
@@ -187,38 +227,40 @@ func (w *worker[T]) add(ctx context.Context) bool {
 	p.total.Add(1)
 	p.work.grown.Add(1)
 	if p.ready.push(i, sealed, nil) != done { // a Close gave up on us
+		p.asking.Store(true)
 		p.dispose(i, nil)
+		p.asking.Store(false)
 		p.work.shrunk.Add(1)
 		return false
 	}
+	w.level++
+	w.extra = max(0, w.extra-1)
 	p.line.ring()
 	return true
 }
 
-// failed puts off the next try.
-func (w *worker[T]) failed(err error) {
-	w.p.work.sourceErrors.Add(1)
-	w.p.work.lastError.Store(&err)
-	w.backoff = min(max(2*w.backoff, firstBackoff), w.p.opts.MaxBackoff)
-	w.retryAt = time.Now().Add(w.backoff)
+// alloc is the source's Alloc, and takes its time.
+func (w *worker[T]) alloc(ctx context.Context) (e T, err error) {
+	v, begin := &w.p.view, time.Now()
+	v.asked.Store(max(1, int64(begin.Sub(v.start))))
+	w.outside(func() { e, err = w.p.src.Alloc(ctx) })
+	if err == nil {
+		w.grownAt = time.Now()
+		w.p.supply.took(begin, w.grownAt)
+		v.supplied(&w.p.supply)
+	}
+	v.asked.Store(0)
+	return e, err
 }
 
-// shrink frees n elements, or fewer where the level falls to High or Close was called.
-func (w *worker[T]) shrink(n int) {
-	p := w.p
-	for range n {
-		if p.ready.depth() <= p.opts.High {
-			return
-		}
-		i, _, _ := p.ready.pop(0, barred(Ordinary))
-		if i == 0 {
-			return
-		}
-		p.removed.Add(1)
-		w.spare = append(w.spare, i)
-		p.work.shrunk.Add(1)
-		p.asking.Store(true)
-		p.dispose(i, nil)
-		p.asking.Store(false)
+// failed puts off the next try.
+func (w *worker[T]) failed(err error) {
+	o := &w.p.opts
+	w.p.work.sourceErrors.Add(1)
+	w.p.work.lastError.Store(&err)
+	w.backoff = min(max(2*w.backoff, firstBackoff), o.MaxBackoff)
+	w.retryAt = time.Now().Add(w.backoff)
+	if o.OnSourceError != nil {
+		w.outside(func() { o.OnSourceError(err) })
 	}
 }

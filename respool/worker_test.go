@@ -5,8 +5,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 // rest lets the worker look a few times, with nothing going on.
@@ -192,35 +190,6 @@ func TestFailedFreeIsCounted(t *testing.T) {
 	})
 }
 
-// The worker looks often under demand and seldom at rest.
-func TestPace(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		v := newVault(t)
-		p := open(t, v, Options{Low: 4, High: 8, Max: 64})
-		w := newWorker(p) // beside the pool's own, which sleeps: no time passes
-		look := func() time.Duration { w.pace(w.look()); return w.interval }
-		var got []time.Duration
-		for range 6 {
-			got = append(got, look()/time.Microsecond)
-		}
-		for range 5 { // demand, but Low is not touched
-			put(t, p, get(t, p, 1)...)
-			p.dip.Store(noDip)
-			got = append(got, look()/time.Microsecond)
-		}
-		for range 6 {
-			look()
-		}
-		es := get(t, p, 1)
-		got = append(got, look()/time.Microsecond) // below Low
-		if diff := cmp.Diff([]time.Duration{1000, 2000, 4000, 8000, 10000, 10000, 5000, 2500, 1250, 625, 500, 500}, got); diff != "" {
-			t.Error(diff)
-		}
-		put(t, p, es...)
-		end(t, p, v)
-	})
-}
-
 // A pool that answered ErrEmpty was down to nothing, even if no Get succeeded since the
 // last look.
 func TestLookSeesEmpty(t *testing.T) {
@@ -229,33 +198,42 @@ func TestLookSeesEmpty(t *testing.T) {
 		p := open(t, v, Options{Low: 4, High: 8, Max: 64})
 		w := newWorker(p)
 		es := get(t, p, 4)
-		w.look()
+		w.look(time.Now())
 		if _, err := p.Get(); err == nil {
 			t.Fatal("it is not empty")
 		}
 		put(t, p, es...)
-		if s := w.look(); s.low != 0 || !s.empty || w.missing(s) != 4 {
+		if s := w.look(time.Now()); s.low != 0 || !s.empty || w.missing(s) != 4 {
 			t.Errorf("%+v, missing %d", s, w.missing(s))
 		}
 		end(t, p, v)
 	})
 }
 
-// What comes back while the worker grows the pool need not be made.
+// What comes back while the worker grows the pool need not be made: it looks after each Step,
+// and with a slow source after each MaxInterval.
 func TestGrowthStopsAtHigh(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		v := newVault(t)
-		p := open(t, v, Options{Low: 40, High: 40, Max: 200, Step: 5})
-		v.delay = 20 * time.Millisecond
-		es := get(t, p, 40)
-		after(50 * time.Millisecond) // the worker makes the first of 40
-		put(t, p, es...)
-		after(2 * time.Second)
-		if s := p.Stats(); s.Grown != 5 {
-			t.Errorf("all are back and it made more than one Step: %+v", s)
-		}
-		end(t, p, v)
-	})
+	for _, c := range []struct {
+		delay, out time.Duration
+		want       uint64
+	}{
+		{2 * time.Millisecond, 3 * time.Millisecond, 5},   // the worker makes the second of 40: one Step
+		{20 * time.Millisecond, 50 * time.Millisecond, 3}, // the third
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			v := newVault(t)
+			p := open(t, v, Options{Low: 40, High: 40, Max: 200, Step: 5})
+			v.delay = c.delay
+			es := get(t, p, 40)
+			after(c.out)
+			put(t, p, es...)
+			after(2 * time.Second)
+			if s := p.Stats(); s.Grown != c.want {
+				t.Errorf("all are back and it did not make %d: %+v", c.want, s)
+			}
+			end(t, p, v)
+		})
+	}
 }
 
 // A slow source delays nobody but the worker.

@@ -199,6 +199,9 @@ func (a *arena) Bytes(b Block) []byte {
 	return c.mem[at : at+a.size : at+a.size]
 }
 
+// ElemSize is how many bytes a block takes.
+func (a *arena) ElemSize() int64 { return int64(a.stride) }
+
 // Stats returns what the source holds now.
 func (a *arena) Stats() MemoryStats { a.mu.Lock(); defer a.mu.Unlock(); return a.stats }
 

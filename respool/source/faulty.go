@@ -62,6 +62,14 @@ func (f *Faulty[T]) Free(e T) error {
 	return nil
 }
 
+// ElemSize is what the source says, 0 if it does not.
+func (f *Faulty[T]) ElemSize() int64 {
+	if s, ok := f.Source.(respool.Sizer); ok {
+		return s.ElemSize()
+	}
+	return 0
+}
+
 // Outstanding is how many elements the callers have: those that Alloc returned and Free
 // did neither take nor lose. After everything is closed it is 0, or something leaked. An
 // element that the source itself refused to take counts.

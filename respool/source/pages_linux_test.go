@@ -283,3 +283,28 @@ func TestPagesPool(t *testing.T) {
 	}
 	end(t, small)
 }
+
+// The pool counts its memory by what a block takes, also through a Faulty.
+func TestElemSize(t *testing.T) {
+	p, err := NewPages(PagesOptions{Size: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := NewHugePages(HugePagesOptions{Size: 4096})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		src  respool.Source[Block]
+		want int64
+	}{
+		"pages":     {p, 128},
+		"hugepages": {h, 4096},
+		"faulty":    {&Faulty[Block]{Source: p}, 128},
+		"unknown":   {&Faulty[Block]{Source: Values[Block]{}}, 0},
+	} {
+		if s, ok := c.src.(respool.Sizer); !ok || s.ElemSize() != c.want {
+			t.Errorf("%s: not %d", name, c.want)
+		}
+	}
+}
