@@ -45,6 +45,6 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newSetup(), newDoctor(), newDevices(), newDemo())
+	root.AddCommand(newSetup(), newDoctor(), newDevices(), newDemo(), newPool())
 	return root
 }
