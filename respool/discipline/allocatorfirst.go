@@ -3,7 +3,6 @@ package discipline
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"gommu/respool"
@@ -23,10 +22,8 @@ type AllocatorFirst[T any] struct {
 	src  Backing[T]
 	gate *gate
 
-	mu       sync.Mutex
-	reserve  []T           // its capacity is the reserve's size
-	returned chan struct{} // closed, and replaced, when the reserve gets an element
-	waiting  int
+	reserve stock[T]
+	bell    *bell // struck when the reserve gets an element
 }
 
 // AllocatorFirstOptions configure an AllocatorFirst. The zero value works.
@@ -44,13 +41,13 @@ const putTimeout = 5 * time.Second
 
 // NewAllocatorFirst allocates the reserve. It fails with respool.ErrNoMemory if src cannot give that.
 func NewAllocatorFirst[T any](ctx context.Context, src Backing[T], opts AllocatorFirstOptions) (*AllocatorFirst[T], error) {
-	a := &AllocatorFirst[T]{src: src, gate: newGate(label("allocator-first", opts.Name)), returned: make(chan struct{})}
+	a := &AllocatorFirst[T]{src: src, gate: newGate(label("allocator-first", opts.Name)), bell: newBell()}
 	n, err := count("Reserve", opts.Reserve, 16)
 	if err == nil && src == nil {
 		err = fmt.Errorf("%w: the backing is nil: give it one", respool.ErrBadOptions)
 	}
 	if err == nil {
-		a.reserve, err = fill(ctx, src, n)
+		a.reserve.elems, err = fill(ctx, src, n)
 	}
 	if err != nil {
 		return nil, &OpError{Op: "new", Discipline: a.gate.label, Err: err}
@@ -69,7 +66,7 @@ func (a *AllocatorFirst[T]) Get() (T, error) {
 	if err == nil {
 		return a.hand(e)
 	}
-	if e, ok := a.take(); ok {
+	if e, _, ok := a.reserve.take(); ok {
 		return a.hand(e)
 	}
 	a.leave()
@@ -87,19 +84,20 @@ func (a *AllocatorFirst[T]) GetWait(ctx context.Context) (T, error) {
 	if refused == nil {
 		return a.hand(e)
 	}
-	if e, ok := a.take(); ok {
+	if e, _, ok := a.reserve.take(); ok {
 		return a.hand(e)
 	}
+	a.bell.enter()
+	defer a.bell.leave()
 	for {
 		if e, refused = a.reclaim(ctx); refused == nil {
 			return a.hand(e)
 		}
-		e, returned := a.takeOrWait()
-		if returned == nil {
+		returned := a.bell.listen()
+		if e, _, ok := a.reserve.take(); ok {
 			return a.hand(e)
 		}
-		err := a.await(ctx, returned, refused)
-		if err != nil {
+		if err := a.await(ctx, returned, refused); err != nil {
 			a.leave()
 			return none, err
 		}
@@ -116,7 +114,6 @@ func (a *AllocatorFirst[T]) reclaim(ctx context.Context) (T, error) {
 
 // await waits for a put or putTimeout. It returns an error if ctx or the discipline ended.
 func (a *AllocatorFirst[T]) await(ctx context.Context, returned <-chan struct{}, refused error) error {
-	defer a.stopWaiting()
 	timer := time.NewTimer(putTimeout)
 	defer timer.Stop()
 	select {
@@ -140,7 +137,9 @@ func (a *AllocatorFirst[T]) Put(e T) error {
 	if err := a.gate.back(); err != nil {
 		return err
 	}
-	if !a.refill(e) {
+	if a.reserve.put(e) {
+		a.bell.strike()
+	} else {
 		a.gate.lost.add(a.src.Free(e))
 	}
 	a.leave()
@@ -148,11 +147,7 @@ func (a *AllocatorFirst[T]) Put(e T) error {
 }
 
 // Held is the reserve as it is and what is out.
-func (a *AllocatorFirst[T]) Held() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.reserve) + a.gate.out()
-}
+func (a *AllocatorFirst[T]) Held() int { return a.reserve.len() + a.gate.out() }
 
 // Close is as Discipline says.
 func (a *AllocatorFirst[T]) Close(ctx context.Context) error { return a.gate.close(ctx, a.drain) }
@@ -177,56 +172,7 @@ func (a *AllocatorFirst[T]) leave() {
 
 // drain frees the reserve.
 func (a *AllocatorFirst[T]) drain() {
-	for e, ok := a.take(); ok; e, ok = a.take() {
+	for e, _, ok := a.reserve.take(); ok; e, _, ok = a.reserve.take() {
 		a.gate.lost.add(a.src.Free(e))
 	}
-}
-
-// take takes an element from the reserve.
-func (a *AllocatorFirst[T]) take() (e T, ok bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.pop()
-}
-
-// takeOrWait takes an element from the reserve or, if that is empty, returns what the next refill
-// closes. Both happen under one lock, so that no refill is missed.
-func (a *AllocatorFirst[T]) takeOrWait() (T, <-chan struct{}) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if e, ok := a.pop(); ok {
-		return e, nil
-	}
-	a.waiting++
-	var none T
-	return none, a.returned
-}
-
-func (a *AllocatorFirst[T]) stopWaiting() { a.mu.Lock(); defer a.mu.Unlock(); a.waiting-- }
-
-func (a *AllocatorFirst[T]) pop() (e T, ok bool) {
-	n := len(a.reserve)
-	if n == 0 {
-		return e, false
-	}
-	var none T
-	e = a.reserve[n-1]
-	a.reserve[n-1] = none // keep nothing alive that e points to
-	a.reserve = a.reserve[:n-1]
-	return e, true
-}
-
-// refill puts e into the reserve, unless that is full, and wakes who waits.
-func (a *AllocatorFirst[T]) refill(e T) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if len(a.reserve) == cap(a.reserve) {
-		return false
-	}
-	a.reserve = append(a.reserve, e)
-	if a.waiting > 0 {
-		close(a.returned)
-		a.returned = make(chan struct{})
-	}
-	return true
 }

@@ -15,8 +15,8 @@ type Discipline[T any] interface {
 	Get() (T, error)
 
 	// GetWait is the call of one who may sleep. It returns an element, respool.ErrClosed
-	// once Close was called, or ctx's error when ctx ended before there was one. A ctx
-	// that has ended does not keep it from returning what is there.
+	// once Close was called, or ctx's error when ctx ended before there was one. Where ctx
+	// has ended before the call it may return that even if there is one.
 	GetWait(ctx context.Context) (T, error)
 
 	// Put gives back an element. It returns respool.ErrForeign when none is out, and
