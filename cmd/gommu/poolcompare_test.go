@@ -8,6 +8,7 @@ import (
 	"image/png"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -132,6 +133,21 @@ func TestCompareBusy(t *testing.T) {
 		}
 		if got := strings.Contains(out.String(), "The machine was busy"); got != want {
 			t.Errorf("%v late: said %t, want %t", late, got, want)
+		}
+	}
+}
+
+// Axes have two to eleven whole marks.
+func TestWholeTicks(t *testing.T) {
+	for _, to := range []float64{1, 1.05, 3, 10, 11, 19, 99, 262.5, 1000, 1088.3, 25_000, 3e6} {
+		ticks := wholeTicks{}.Ticks(0, to)
+		if n := len(ticks); n < 2 || n > 11 || ticks[0].Label != "0" || ticks[n-1].Value > to || ticks[n-1].Value < to/2 {
+			t.Errorf("to %v: %+v", to, ticks)
+		}
+		for _, tick := range ticks {
+			if v, err := strconv.Atoi(tick.Label); err != nil || float64(v) != tick.Value {
+				t.Errorf("to %v: %+v", to, tick)
+			}
 		}
 	}
 }

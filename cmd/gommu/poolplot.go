@@ -5,8 +5,10 @@ package main
 import (
 	"fmt"
 	"image/color"
+	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -173,9 +175,25 @@ func newPanel(yLabel string, end time.Duration) *plot.Plot {
 	p.Y.Label.Text = yLabel
 	p.X.Min, p.X.Max = 0, milliseconds(end)
 	p.Y.Min = 0
+	p.X.Tick.Marker, p.Y.Tick.Marker = wholeTicks{}, wholeTicks{}
 	p.X.Label.TextStyle.Font.Size = vg.Points(12)
 	p.Y.Label.TextStyle.Font.Size = vg.Points(12)
 	return p
+}
+
+// wholeTicks marks 1, 2 or 5 times a power of ten, up to ten of them, and never parts of one.
+type wholeTicks struct{}
+
+func (wholeTicks) Ticks(from, to float64) []plot.Tick {
+	step := 1.
+	for i := 0; (to-from)/step > 10; i++ {
+		step *= []float64{2, 2.5, 2}[i%3]
+	}
+	var ticks []plot.Tick
+	for v := math.Ceil(from/step) * step; v <= to; v += step {
+		ticks = append(ticks, plot.Tick{Value: v, Label: strconv.FormatFloat(v, 'f', 0, 64)})
+	}
+	return ticks
 }
 
 func style(line *plotter.Line, i int) {

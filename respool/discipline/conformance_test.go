@@ -458,3 +458,26 @@ func TestNewEnds(t *testing.T) {
 		}
 	})
 }
+
+// Close ends what waits inside a source that heeds its context.
+func TestCloseEndsAlloc(t *testing.T) {
+	each(t, func(t *testing.T, k kind) {
+		v := newVault(t)
+		d := k.must(t, v, 1)
+		v.mu.Lock()
+		v.fail, v.gate = tries, make(chan struct{})
+		v.mu.Unlock()
+		a, err := d.Get()
+		if err != nil {
+			t.Fatal(err)
+		}
+		waited := make(chan error, 1)
+		go func() { _, err := d.GetWait(context.Background()); waited <- err }()
+		time.Sleep(time.Second)
+		begin := time.Now()
+		finish(t, d, v, a)
+		if err := <-waited; !errors.Is(err, respool.ErrClosed) || time.Since(begin) > time.Second {
+			t.Errorf("%v after %v, want ErrClosed at once", err, time.Since(begin))
+		}
+	})
+}
