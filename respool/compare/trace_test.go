@@ -204,3 +204,10 @@ func TestTraceBadOptions(t *testing.T) {
 		t.Error("there is something about a trace that is not there")
 	}
 }
+
+// What is put back and what is got at the same time may both be out.
+func TestPeakTie(t *testing.T) {
+	if n := peak([]change{{2, -1}, {2, 1}, {1, 1}}); n != 2 {
+		t.Errorf("peak %d, want 2", n)
+	}
+}

@@ -19,8 +19,9 @@ import (
 //
 // Get does not sleep, but takes as long as TryAlloc; Put takes as long as Free.
 type AllocatorFirst[T any] struct {
-	src  Backing[T]
-	gate *gate
+	src     Backing[T]
+	gate    *gate
+	timeout time.Duration // of a wait for a put
 
 	reserve stock[T]
 	bell    *bell // struck when the reserve gets an element
@@ -41,7 +42,7 @@ const putTimeout = 5 * time.Second
 
 // NewAllocatorFirst allocates the reserve. It fails with respool.ErrNoMemory if src cannot give that.
 func NewAllocatorFirst[T any](ctx context.Context, src Backing[T], opts AllocatorFirstOptions) (*AllocatorFirst[T], error) {
-	a := &AllocatorFirst[T]{src: src, gate: newGate(label("allocator-first", opts.Name)), bell: newBell()}
+	a := &AllocatorFirst[T]{src: src, gate: newGate(label("allocator-first", opts.Name)), timeout: putTimeout, bell: newBell()}
 	n, err := count("Reserve", opts.Reserve, 16)
 	if err == nil && src == nil {
 		err = fmt.Errorf("%w: the backing is nil: give it one", respool.ErrBadOptions)
@@ -112,9 +113,9 @@ func (a *AllocatorFirst[T]) reclaim(ctx context.Context) (T, error) {
 	return a.src.Alloc(ctx)
 }
 
-// await waits for a put or putTimeout. It returns an error if ctx or the discipline ended.
+// await waits for a put or the time-out. It returns an error if ctx or the discipline ended.
 func (a *AllocatorFirst[T]) await(ctx context.Context, returned <-chan struct{}, refused error) error {
-	timer := time.NewTimer(putTimeout)
+	timer := time.NewTimer(a.timeout)
 	defer timer.Stop()
 	select {
 	case <-returned:

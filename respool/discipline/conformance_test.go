@@ -371,7 +371,64 @@ func TestCloseWhileSourceIsBusy(t *testing.T) {
 			return
 		}
 		time.Sleep(time.Second)
+		if left := v.left(); left != 2 {
+			t.Errorf("%d are not freed, want the two that are out", left)
+		}
 		finish(t, d, v, a, b)
+	})
+}
+
+// What a source fails to free is reported, once.
+func TestCloseLoses(t *testing.T) {
+	each(t, func(t *testing.T, k kind) {
+		v := newVault(t)
+		d := k.must(t, v, 2)
+		v.setFail(func(_ int, call string) bool { return call == "free" })
+		if err := d.Close(context.Background()); !errors.Is(err, respool.ErrFree) || !errors.Is(err, errRefused) {
+			t.Errorf("%v, want ErrFree", err)
+		}
+		if err := d.Close(context.Background()); err != nil {
+			t.Errorf("once more: %v", err)
+		}
+		if d.Held() != 0 || v.left() != 0 || v.lostCount() != 2 {
+			t.Errorf("%d held, %d not freed, %d lost", d.Held(), v.left(), v.lostCount())
+		}
+	})
+}
+
+// An element that a waiting get receives when the discipline begins to close is not handed out, and not
+// lost.
+func TestGetMeetsClose(t *testing.T) {
+	each(t, func(t *testing.T, k kind) {
+		if k.name == "pool-first" {
+			return // has tests of its own
+		}
+		v := newVault(t)
+		d := k.must(t, v, 1)
+		e, err := d.Get()
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.setFail(allocs)
+		if k.waitAsks { // what was got came from the allocator; the reserve is to be empty
+			spare, err := d.Get()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { finish(t, d, v, spare) }()
+		} else {
+			defer func() { finish(t, d, v) }()
+		}
+		waited := make(chan error, 1)
+		go func() { _, err := d.GetWait(context.Background()); waited <- err }()
+		time.Sleep(time.Second)
+		discipline.BeginClose(d)
+		if err := d.Put(e); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-waited; !errors.Is(err, respool.ErrClosed) {
+			t.Errorf("%v, want ErrClosed", err)
+		}
 	})
 }
 

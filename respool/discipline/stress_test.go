@@ -39,19 +39,7 @@ func TestStress(t *testing.T) {
 				t.Error(err)
 			}
 			wg.Wait()
-			closed := make(chan error, 1)
-			go func() { closed <- d.Close(context.Background()) }()
-			for _, e := range s.kept {
-				for errors.Is(d.Put(e), respool.ErrClosed) { // until that Close is at work
-					time.Sleep(time.Millisecond)
-				}
-			}
-			if err := <-closed; err != nil {
-				t.Error(err)
-			}
-			if d.Held() != 0 || v.left() != 0 {
-				t.Errorf("after Close %d are held and %d not freed", d.Held(), v.left())
-			}
+			closeWith(t, d, v, s.kept...)
 		})
 	}
 }
