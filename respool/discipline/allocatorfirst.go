@@ -138,13 +138,18 @@ func (a *AllocatorFirst[T]) Put(e T) error {
 	if err := a.gate.back(); err != nil {
 		return err
 	}
+	a.settle(e)
+	return nil
+}
+
+// settle is the second half of Put.
+func (a *AllocatorFirst[T]) settle(e T) {
 	if a.reserve.put(e) {
 		a.bell.strike()
 	} else {
 		a.gate.lost.add(a.src.Free(e))
 	}
 	a.leave()
-	return nil
 }
 
 // Held is the reserve as it is and what is out.

@@ -202,13 +202,17 @@ func (s Shard[T]) find() (T, bool) {
 
 // Put gives an element to the shard or, if that is full, to the background goroutine.
 func (s Shard[T]) Put(e T) error {
-	p := s.p
-	if err := p.gate.back(); err != nil {
+	if err := s.p.gate.back(); err != nil {
 		return err
 	}
-	p.store(s.stock, e)
-	p.leave()
+	s.settle(e)
 	return nil
+}
+
+// settle is the second half of Put, and of a get that must not have e.
+func (s Shard[T]) settle(e T) {
+	s.p.store(s.stock, e)
+	s.p.leave()
 }
 
 // hand ends a get that got e.
@@ -217,8 +221,7 @@ func (s Shard[T]) hand(e T) (T, error) {
 		return e, nil
 	}
 	var none T
-	s.p.store(s.stock, e)
-	s.p.leave()
+	s.settle(e)
 	return none, s.p.gate.errs.getClosed
 }
 

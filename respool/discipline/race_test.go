@@ -13,7 +13,7 @@ import (
 )
 
 // hang is how long a test waits before it calls that a hang.
-const hang = time.Minute
+const hang = 30 * time.Second
 
 // pause is a moment of some nanoseconds to microseconds.
 func pause() {
@@ -107,7 +107,7 @@ func closeAfter(t *testing.T, d discipline.Discipline[int], v *vault, out ...int
 func TestPutMeetsClose(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
-			for range 3000 {
+			for range 300 {
 				v := newVault(t)
 				d := k.must(t, v, 1)
 				v.setFail(allocs)
@@ -137,6 +137,76 @@ func TestPutMeetsClose(t *testing.T) {
 					closeWith(t, d, v, e)
 				}
 			}
+		})
+	}
+}
+
+// A put whose second half comes when Close has given up leaves nothing behind.
+func TestPutOutlastsClose(t *testing.T) {
+	for _, k := range kinds {
+		if k.name == "pool-first" {
+			continue // has tests of its own
+		}
+		t.Run(k.name, func(t *testing.T) {
+			v := newVault(t)
+			d := k.must(t, v, 1)
+			v.setFail(allocs)
+			e, err := d.Get()
+			if err != nil {
+				t.Fatal(err)
+			}
+			settle, err := discipline.BeginPut(d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := d.Close(ended()); !errors.Is(err, respool.ErrSourceBusy) {
+				t.Fatalf("%v, want ErrSourceBusy", err)
+			}
+			settle(e)
+			if left := v.left(); left != 0 {
+				t.Errorf("%d not freed", left)
+			}
+			closeAfter(t, d, v)
+		})
+	}
+}
+
+// A put between a look at the stock and the wait is not missed. Where the look has not come in
+// ten milliseconds, this cannot fail.
+func TestPutBeforeWait(t *testing.T) {
+	for _, k := range kinds {
+		if k.name != "allocator-first" && k.name != "per-CPU" {
+			continue // have no bell
+		}
+		t.Run(k.name, func(t *testing.T) {
+			v := newVault(t)
+			d := k.must(t, v, 1)
+			discipline.OnlyPutsWake(d)
+			v.setFail(allocs)
+			e, err := d.Get()
+			if err != nil {
+				t.Fatal(err)
+			}
+			put := discipline.HoldBell(d)
+			got := make(chan error, 1)
+			go func() {
+				e2, err := d.GetWait(context.Background())
+				if err == nil {
+					err = d.Put(e2)
+				}
+				got <- err
+			}()
+			time.Sleep(10 * time.Millisecond)
+			put(e)
+			select {
+			case err := <-got:
+				if err != nil {
+					t.Error(err)
+				}
+			case <-time.After(hang):
+				t.Fatal("an element was put, and who waits for it is not woken")
+			}
+			closeAfter(t, d, v)
 		})
 	}
 }

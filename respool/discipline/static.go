@@ -90,9 +90,14 @@ func (s *Static[T]) Put(e T) error {
 	if err := s.gate.back(); err != nil {
 		return err
 	}
+	s.settle(e)
+	return nil
+}
+
+// settle is the second half of Put, and of a get that must not have e.
+func (s *Static[T]) settle(e T) {
 	s.stock <- e // has room for all that can be out
 	s.leave()
-	return nil
 }
 
 // Held is all elements, until Close frees them.
@@ -107,8 +112,7 @@ func (s *Static[T]) hand(e T) (T, error) {
 		return e, nil
 	}
 	var none T
-	s.stock <- e
-	s.leave()
+	s.settle(e)
 	return none, s.gate.errs.getClosed
 }
 
