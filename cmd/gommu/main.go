@@ -1,7 +1,8 @@
 //go:build linux
 
 // Command gommu sets up and shows gommu's test hardware and inspects the
-// machine's own: setup, doctor, devices and demo. It runs on Linux only.
+// machine's own (setup, doctor, devices and demo), and compares the resource pool with its like (pool).
+// It runs on Linux only.
 package main
 
 import (

@@ -97,6 +97,7 @@ func end(d discipline.Discipline[element]) error {
 
 // runTasks runs the tasks, and samples how many elements exist until all are done.
 func runTasks(ctx context.Context, src *simulated, tasks []*task) []Sample {
+	samples := []Sample{{0, int(src.live.Load())}}
 	start := time.Now()
 	src.start.Store(&start)
 	var wg sync.WaitGroup
@@ -109,7 +110,6 @@ func runTasks(ctx context.Context, src *simulated, tasks []*task) []Sample {
 
 	ticker := time.NewTicker(sampling)
 	defer ticker.Stop()
-	samples := []Sample{{0, int(src.live.Load())}}
 	for {
 		select {
 		case <-ticker.C:

@@ -14,7 +14,7 @@ func drawOptions(t *rapid.T) TraceOptions {
 		Name:   rapid.SampledFrom(Names()).Draw(t, "name"),
 		Seed:   rapid.Uint64().Draw(t, "seed"),
 		Tasks:  rapid.IntRange(1, 6).Draw(t, "tasks"),
-		Length: time.Duration(rapid.IntRange(1, 200).Draw(t, "ms")) * time.Millisecond,
+		Length: time.Duration(rapid.IntRange(1, 50).Draw(t, "ms")) * time.Millisecond,
 		Events: rapid.SampledFrom([]int{0, 2, 3, 50, 1 << 20}).Draw(t, "events"),
 	}
 }
@@ -89,7 +89,7 @@ func checkPeak(t *rapid.T, tr *Trace) {
 		}
 		return least, most
 	}
-	if tr.Events < 400 { // the count is quadratic
+	if tr.Events < 200 { // the count is quadratic
 		peak := 0
 		for _, task := range tr.Tasks {
 			own := 0
@@ -110,7 +110,7 @@ func checkPeak(t *rapid.T, tr *Trace) {
 		if s.Elements < 0 || s.Elements > tr.Peak || s.At != time.Duration(i)*time.Millisecond {
 			t.Fatalf("demand %d is %+v, the peak %d", i, s, tr.Peak)
 		}
-		if tr.Events < 400 && i < len(demand)-1 {
+		if tr.Events < 200 && i < len(demand)-1 {
 			if least, _ := outAt(tr.Tasks, s.At-1); i > 0 && s.Elements != least {
 				t.Fatalf("demand before %v is %d, want %d", s.At, s.Elements, least)
 			}
