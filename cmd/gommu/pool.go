@@ -11,6 +11,6 @@ func newPool() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newCompare())
+	cmd.AddCommand(newCompare(), newScenarios())
 	return cmd
 }

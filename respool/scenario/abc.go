@@ -1,0 +1,3 @@
+package scenario
+
+func abc() Scenario { return Scenario{Name: "abc"} }

@@ -1,0 +1,3 @@
+package scenario
+
+func netack() Scenario { return Scenario{Name: "netack"} }

@@ -1,0 +1,3 @@
+package scenario
+
+func outpaced() Scenario { return Scenario{Name: "outpaced"} }
