@@ -110,6 +110,9 @@ func (r *scenariosReport) run(cmd *cobra.Command, opts scenariosOptions, names [
 				return err
 			}
 		}
+		if err := cmd.Context().Err(); err != nil {
+			return err
+		}
 	}
 	return r.verdict()
 }

@@ -14,7 +14,7 @@ func aperture() Scenario {
 		"it is too small?"
 	return Scenario{Name: "aperture", Asked: asked, ways: []way{
 		{PoolFirst, "all is allocated beforehand", Finished,
-			"The cost is known before the first get, the source is not asked again, and what does not fit is told at once.",
+			"The cost is known, and bounded, before the first get; the source is not asked again; and what does not fit is told at once.",
 			func(r *run) error { return aperturePlay(r, PoolFirst) }},
 		{AllocatorFirst, "all is in the reserve", Broken,
 			"The same pages in a mempool's reserve: it asks the allocator at every get all the same, on the caller's path.",
@@ -39,7 +39,7 @@ func aperturePlay(r *run, under Discipline) error {
 	const told = windowPages * pageSize
 	r.figure("told beforehand: %d pages, %d bytes", windowPages, told)
 	m := r.memory(windowPages)
-	s, err := r.open(under, m, "aperture", windowPages)
+	s, err := r.openWindow(under, m)
 	if err != nil {
 		return err
 	}
@@ -66,6 +66,21 @@ func aperturePlay(r *run, under Discipline) error {
 		return fmt.Errorf("%w: %d times", errAsked, n)
 	}
 	return nil
+}
+
+// openWindow preallocates everything. A pool also refuses, by its options alone, what would cost more.
+func (r *run) openWindow(under Discipline, m *memory) (*stock, error) {
+	if under != PoolFirst {
+		return r.open(under, m, "aperture", windowPages)
+	}
+	o := respool.Options{Name: "aperture", MaxBytes: windowPages * pageSize}
+	o.Min, o.High, o.Max = windowPages+1, windowPages+1, windowPages+1
+	if _, err := r.openPool(m, o); !errors.Is(err, respool.ErrLimit) {
+		return nil, fmt.Errorf("one page above the limit: %w: %w", errGranted, err)
+	}
+	r.figure("a page more than %d bytes allow was refused at set-up, after %d calls of the source", o.MaxBytes, m.calls.Load())
+	o.Min, o.High, o.Max = windowPages, windowPages, windowPages
+	return r.openPool(m, o)
 }
 
 // mapper makes mappings of up to its share, without waiting.

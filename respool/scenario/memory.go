@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // pageSize is the bytes of a page.
@@ -20,11 +21,12 @@ var (
 	errNoOwner = errors.New("a page was freed that is not out")
 )
 
-// A memory is the allocator behind the pools of a run: a number of pages. It has nothing to reclaim, so
-// those who may wait find what those find who may not. It is a discipline.Backing.
+// A memory is the allocator behind the pools of a run: a number of pages. Unless it is slow it has nothing to
+// reclaim, so those who may wait find what those find who may not. It is a discipline.Backing.
 type memory struct {
 	calls   atomic.Int64 // of Alloc and TryAlloc
-	removed atomic.Bool
+	removed atomic.Bool  // every call fails
+	slow    atomic.Int64 // ticks that Alloc takes; TryAlloc has nothing to give then
 
 	mu   sync.Mutex
 	left int
@@ -45,16 +47,40 @@ func (r *run) memory(pages int) *memory {
 	return m
 }
 
-// Alloc is TryAlloc, unless ctx has ended.
-func (m *memory) Alloc(ctx context.Context) (*page, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
+// tick is the time that slow memory and its users share: all are as late as the machine is loaded.
+const tick = time.Millisecond
+
+// sleep takes n ticks one by one.
+func sleep(ctx context.Context, n int64) error {
+	for range n {
+		select {
+		case <-time.After(tick):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	return m.TryAlloc()
+	return ctx.Err()
 }
 
+// Alloc is the allocator with reclaim.
+func (m *memory) Alloc(ctx context.Context) (*page, error) {
+	m.calls.Add(1)
+	if err := sleep(ctx, m.slow.Load()); err != nil {
+		return nil, err
+	}
+	return m.take()
+}
+
+// TryAlloc is the allocator without.
 func (m *memory) TryAlloc() (*page, error) {
 	m.calls.Add(1)
+	if m.slow.Load() > 0 {
+		return nil, errNoPage
+	}
+	return m.take()
+}
+
+func (m *memory) take() (*page, error) {
 	if m.removed.Load() {
 		return nil, errRemoved
 	}
@@ -79,6 +105,9 @@ func (m *memory) Free(p *page) error {
 	m.left++
 	return nil
 }
+
+// ElemSize makes it a respool.Sizer.
+func (m *memory) ElemSize() int64 { return pageSize }
 
 // free is how many pages are left.
 func (m *memory) free() int { m.mu.Lock(); defer m.mu.Unlock(); return m.left }

@@ -40,7 +40,7 @@ func noallocReserved(r *run) error {
 	}
 	m.removed.Store(true)
 	before := m.calls.Load()
-	reserved := r.barrier(supported)
+	reserved, answered := r.barrier(supported), r.event("the answer to one more")
 	for i := range supported {
 		r.start(fmt.Sprintf("task %d", i), rounds, func(t *task) error {
 			pages, err := t.reserveWait(s, need)
@@ -56,10 +56,13 @@ func noallocReserved(r *run) error {
 				}
 				t.step()
 			}
-			return nil
+			return t.await(answered)
 		})
 	}
-	r.start("one more task", rounds, func(t *task) error { return noallocBeyond(t, s, reserved) })
+	r.start("one more task", rounds, func(t *task) error {
+		defer answered.happen()
+		return noallocBeyond(t, s, reserved)
+	})
 	r.wait()
 	r.figure("the worker asked the removed source %d times", m.calls.Load()-before)
 	return nil

@@ -106,16 +106,30 @@ func (t *task) describe() string {
 	case t.ended:
 		return "finished"
 	}
-	var parts []string
-	for _, h := range t.held {
-		parts = append(parts, fmt.Sprintf("%d of %s", h.n, h.of.name))
-	}
 	holds := "nothing"
-	if len(parts) > 0 {
-		holds = strings.Join(parts, ", ")
+	if len(t.held) > 0 {
+		holds = sum(t.held)
 	}
 	if t.wants == nil {
 		return "runs, holds " + holds
 	}
 	return fmt.Sprintf("holds %s, waits for %s", holds, t.wants)
+}
+
+// sum says how much there is of what.
+func sum(held []*holding) string {
+	var parts []string
+	for i, h := range held {
+		n, seen := 0, false
+		for k, o := range held {
+			if o.of == h.of {
+				seen = seen || k < i
+				n += o.n
+			}
+		}
+		if !seen {
+			parts = append(parts, fmt.Sprintf("%d of %s", n, h.of.name))
+		}
+	}
+	return strings.Join(parts, ", ")
 }

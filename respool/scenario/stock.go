@@ -2,8 +2,10 @@ package scenario
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"sync/atomic"
+	"time"
 
 	"gommu/respool"
 	"gommu/respool/discipline"
@@ -22,6 +24,7 @@ type stock struct {
 	from  supply
 	leave int                  // how many it leaves for others
 	pool  *respool.Pool[*page] // nil but under pool-first
+	marks [3]int               // what requests of each class leave
 }
 
 // open makes a stock of n pages under a discipline. A mempool can also get what is left of
@@ -45,7 +48,8 @@ func (r *run) openPool(m *memory, o respool.Options) (*stock, error) {
 		return nil, err
 	}
 	r.later(p.Close)
-	return &stock{count: &count{name: o.Name, total: o.Max}, from: p, pool: p}, nil
+	return &stock{count: &count{name: o.Name, total: o.Max}, from: p, pool: p, leave: o.OrdinaryMark,
+		marks: [...]int{respool.Ordinary: o.OrdinaryMark, respool.Atomic: o.AtomicMark, respool.Critical: 0}}, nil
 }
 
 // get takes a page of s, without waiting.
@@ -65,6 +69,29 @@ func (t *task) getWait(s *stock) error {
 		h.back = func() error { return s.from.Put(p) }
 		return err
 	})
+}
+
+// getAgain takes a page of s without waiting in line: if it gets none it comes back after a
+// while. It says how often it got none.
+func (t *task) getAgain(s *stock) (refused int, err error) {
+	const while = time.Millisecond
+	h := &holding{of: s.count, n: 1}
+	err = t.wait(some{s.count, 1, s.leave}, h, func(ctx context.Context) error {
+		for {
+			p, err := s.from.Get()
+			if !errors.Is(err, respool.ErrEmpty) {
+				h.back = func() error { return s.from.Put(p) }
+				return err
+			}
+			refused++
+			select {
+			case <-time.After(while):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	})
+	return refused, err
 }
 
 // reserveWait sets n pages of the pool apart, and waits for them.
@@ -161,4 +188,19 @@ func (b *barrier) arrive() {
 func (t *task) meet(b *barrier) error {
 	b.arrive()
 	return t.await(b.all)
+}
+
+// A class is a pool as requests of one class see it.
+type class struct {
+	respool.Access[*page]
+	pool *respool.Pool[*page]
+}
+
+func (c class) Put(p *page) error { return c.pool.Put(p) }
+
+// as is s for requests of class c.
+func (s *stock) as(c respool.Class) *stock {
+	as := *s
+	as.from, as.leave = class{s.pool.As(c), s.pool}, s.marks[c]
+	return &as
 }

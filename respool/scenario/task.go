@@ -139,6 +139,7 @@ func (t *task) wait(w want, h *holding, f func(context.Context) error) error {
 	t.r.moves++
 	if err == nil {
 		t.hold(h)
+		err = t.r.ctx.Err() // one that was released goes no further, whatever it got
 	}
 	return err
 }
