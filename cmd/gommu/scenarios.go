@@ -158,7 +158,10 @@ func printScenario(w io.Writer, s scenario.Scenario, results []scenario.Result) 
 		for _, f := range r.Figures {
 			fmt.Fprintf(w, "    %s\n", f)
 		}
-		if r.Error != "" {
+		switch {
+		case r.Error != "" && r.OK:
+			fmt.Fprintf(w, "    failed, as it had to: %s\n", r.Error)
+		case r.Error != "":
 			fmt.Fprintf(w, "    error: %s\n", r.Error)
 		}
 	}

@@ -25,7 +25,7 @@ func aperture() Scenario {
 const (
 	windowPages = 256 // tables for 512 MiB of 4 KiB mappings
 	mappers     = 8
-	share       = windowPages / mappers // of each mapper
+	mapperShare = windowPages / mappers // of each mapper
 	mappings    = 200                   // that each makes
 )
 
@@ -86,7 +86,7 @@ func (r *run) openWindow(under Discipline, m *memory) (*stock, error) {
 // mapper makes mappings of up to its share, without waiting.
 func mapper(t *task, s *stock) error {
 	for k := range mappings {
-		for range 1 + k%share {
+		for range 1 + k%mapperShare {
 			if _, err := t.get(s); err != nil {
 				return err
 			}

@@ -26,32 +26,32 @@ func noalloc() Scenario {
 }
 
 const (
-	need      = 4              // pages that a task needs at a time
-	reserve   = 16             // pages that there are
-	supported = reserve / need // tasks that this is enough for
-	rounds    = 250
+	noallocNeed   = 4                          // pages that a task needs at a time
+	noallocPages  = 16                         // pages that there are
+	noallocTasks  = noallocPages / noallocNeed // tasks that this is enough for
+	noallocRounds = 250
 )
 
 func noallocReserved(r *run) error {
-	m := r.memory(2 * reserve)
-	s, err := r.openPool(m, respool.Options{Name: "pages", Min: reserve, Low: reserve, High: reserve, Max: 2 * reserve})
+	m := r.memory(2 * noallocPages)
+	s, err := r.openPool(m, respool.Options{Name: "pages", Min: noallocPages, Low: noallocPages, High: noallocPages, Max: 2 * noallocPages})
 	if err != nil {
 		return err
 	}
 	m.removed.Store(true)
 	before := m.calls.Load()
-	reserved, answered := r.barrier(supported), r.event("the answer to one more")
-	for i := range supported {
-		r.start(fmt.Sprintf("task %d", i), rounds, func(t *task) error {
-			pages, err := t.reserveWait(s, need)
+	reserved, answered := r.barrier(noallocTasks), r.event("the answer to one more")
+	for i := range noallocTasks {
+		r.start(fmt.Sprintf("task %d", i), noallocRounds, func(t *task) error {
+			pages, err := t.reserveWait(s, noallocNeed)
 			if err != nil {
 				return err
 			}
 			if err := t.meet(reserved); err != nil {
 				return err
 			}
-			for range rounds {
-				if err := use(pages, need); err != nil {
+			for range noallocRounds {
+				if err := use(pages, noallocNeed); err != nil {
 					return err
 				}
 				t.step()
@@ -59,7 +59,7 @@ func noallocReserved(r *run) error {
 			return t.await(answered)
 		})
 	}
-	r.start("one more task", rounds, func(t *task) error {
+	r.start("one more task", noallocRounds, func(t *task) error {
 		defer answered.happen()
 		return noallocBeyond(t, s, reserved)
 	})
@@ -88,8 +88,8 @@ var errGranted = errors.New("more was promised than there is")
 
 // noallocOpen makes the stock and takes its source away.
 func noallocOpen(r *run) (*stock, error) {
-	m := r.memory(2 * reserve)
-	s, err := r.open(AllocatorFirst, m, "pages", reserve)
+	m := r.memory(2 * noallocPages)
+	s, err := r.open(AllocatorFirst, m, "pages", noallocPages)
 	m.removed.Store(true)
 	return s, err
 }
@@ -99,9 +99,9 @@ func noallocSingles(r *run) error {
 	if err != nil {
 		return err
 	}
-	for i := range 2 * reserve {
-		r.start(fmt.Sprintf("task %d", i), rounds, func(t *task) error {
-			for range rounds {
+	for i := range 2 * noallocPages {
+		r.start(fmt.Sprintf("task %d", i), noallocRounds, func(t *task) error {
+			for range noallocRounds {
 				if err := t.getWait(s); err != nil {
 					return err
 				}
@@ -122,12 +122,12 @@ func noallocFours(r *run) error {
 		return err
 	}
 	var each []*barrier // so that it happens each time
-	for range need {
-		each = append(each, r.barrier(supported+1))
+	for range noallocNeed {
+		each = append(each, r.barrier(noallocTasks+1))
 	}
-	for i := range supported + 1 {
-		r.start(fmt.Sprintf("task %d", i), need, func(t *task) error {
-			for k := range need {
+	for i := range noallocTasks + 1 {
+		r.start(fmt.Sprintf("task %d", i), noallocNeed, func(t *task) error {
+			for k := range noallocNeed {
 				_, err := t.get(s)
 				if err == nil {
 					t.step()

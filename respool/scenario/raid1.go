@@ -26,10 +26,10 @@ func raid1() Scenario {
 }
 
 const (
-	dirtiers  = 16 // tasks with a dirty page, that is clean when the daemon has written
-	ordinary  = 4  // ordinary requests, that need two pages each
-	mirrors   = 2  // pages that the daemon needs
-	raidPages = dirtiers + ordinary
+	dirtiers   = 16 // tasks with a dirty page, that is clean when the daemon has written
+	ordinaries = 4  // ordinary requests, that need two pages each
+	mirrors    = 2  // pages that the daemon needs
+	raidPages  = dirtiers + ordinaries
 )
 
 // A raidRequest is what the writer queues.
@@ -64,7 +64,7 @@ func raid1Pool(r *run, handedOver bool) error {
 
 func raid1Mempool(r *run) error {
 	m := r.memory(raidPages)
-	s, err := r.open(AllocatorFirst, m, "pages", ordinary)
+	s, err := r.open(AllocatorFirst, m, "pages", ordinaries)
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (d direct) GetWait(ctx context.Context) (*page, error) { return d.m.Alloc(c
 func (d direct) Put(p *page) error                          { return d.m.Free(p) }
 
 func raid1Play(r *run, x *raid, req raidRequest) {
-	x.grabbed = r.barrier(dirtiers + ordinary)
+	x.grabbed = r.barrier(dirtiers + ordinaries)
 	x.queue = make(chan raidRequest, 1)
 	x.queued, x.written = r.event("a request"), r.event("the writeout")
 	grabbedDirty := r.barrier(dirtiers)
@@ -98,7 +98,7 @@ func raid1Play(r *run, x *raid, req raidRequest) {
 			return err
 		})
 	}
-	for i := range ordinary {
+	for i := range ordinaries {
 		r.start(fmt.Sprintf("ordinary request %d", i), 2, func(t *task) error {
 			if err := t.await(grabbedDirty.all); err != nil {
 				return err

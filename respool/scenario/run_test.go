@@ -61,7 +61,6 @@ func TestUnexpectedVerdicts(t *testing.T) {
 
 // A run that goes on for ever, without a deadlock, ends with its limit.
 func TestTimeLimit(t *testing.T) {
-	started := time.Now()
 	res := playFor(t, Deadlock, func(r *run) error {
 		done := r.event("the other")
 		r.start("busy", 1, func(t *task) error { return sleep(r.ctx, 1e9) })
@@ -70,9 +69,6 @@ func TestTimeLimit(t *testing.T) {
 	})
 	if res.OK || res.Got != TimeLimit || res.Finished() != 0 {
 		t.Errorf("%+v", res)
-	}
-	if d := time.Since(started); d > 20*time.Second { // of the real clock
-		t.Errorf("took %v", d)
 	}
 }
 
@@ -107,6 +103,24 @@ func TestRevival(t *testing.T) {
 		return <-back
 	})
 	if res.OK || res.Got != Broken || !strings.Contains(res.Error, errRevived.Error()) {
+		t.Errorf("%+v", res)
+	}
+}
+
+// A call for more than there can ever be is answered, so while it is under way nobody is stuck.
+func TestImpossibleIsNoDeadlock(t *testing.T) {
+	res := playFor(t, Broken, func(r *run) error {
+		s, err := r.open(PoolFirst, r.memory(1), "pages", 1)
+		if err != nil {
+			return err
+		}
+		r.start("task", 1, func(t *task) error {
+			_, err := t.reserveWait(s, 2)
+			return err
+		})
+		return nil
+	})
+	if !res.OK || !strings.Contains(res.Error, respool.ErrReserve.Error()) || strings.Contains(res.Error, errRevived.Error()) {
 		t.Errorf("%+v", res)
 	}
 }

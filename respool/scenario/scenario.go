@@ -41,8 +41,7 @@ var (
 	// ErrUnknown is the error for a name that no scenario or discipline has.
 	ErrUnknown = errors.New("no such name")
 
-	errDeadlock = errors.New("all tasks wait for each other")
-	errRevived  = errors.New("a task that could not get on got on")
+	errRevived = errors.New("a task that could not get on got on")
 )
 
 // All returns the scenarios, in the order of the threads.

@@ -116,7 +116,7 @@ func TestScenarios(t *testing.T) {
 			})
 			t.Run(s.Name+"/"+string(d)+"/bubble", func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					check(t, s.Run(t.Context(), d, Options{Patience: 6 * time.Second, Limit: time.Hour}), wants[s.Name][d])
+					check(t, s.Run(t.Context(), d, Options{Patience: 6 * time.Second, Limit: 5 * time.Minute}), wants[s.Name][d])
 				})
 			})
 		}

@@ -33,12 +33,12 @@ func stack() Scenario {
 }
 
 const (
-	deepest     = 16
-	layerPages  = 4               // pages of a layer's pool
-	stackPages  = 10 * layerPages // all memory: enough for ten layers
-	requests    = 2 * layerPages  // at once
-	commonPages = requests        // pages of a pool for all layers
-	repeats     = 3               // of each request
+	deepest       = 16
+	layerPages    = 4               // pages of a layer's pool
+	stackPages    = 10 * layerPages // all memory: enough for ten layers
+	stackRequests = 2 * layerPages  // at once
+	commonPages   = stackRequests   // pages of a pool for all layers
+	stackRounds   = 3               // of each request
 )
 
 var errDepth = errors.New("did not end as it should")
@@ -50,7 +50,7 @@ func (r *run) depths(ends func(depth int) Verdict, play func(r *run, depth int) 
 	for depth := 1; depth <= deepest; depth++ {
 		sub := perform(r.ctx, r.o, func(r *run) error { return play(r, depth) })
 		res := sub.result(ends(depth))
-		p := Progress{Name: fmt.Sprintf("depth %d", depth), Steps: res.Finished(), Of: requests, State: string(res.Got)}
+		p := Progress{Name: fmt.Sprintf("depth %d", depth), Steps: res.Finished(), Of: stackRequests, State: string(res.Got)}
 		refused := errors.Is(sub.err, respool.ErrNoMemory) || errors.Is(sub.err, respool.ErrReserve)
 		switch {
 		case refused:
@@ -68,11 +68,11 @@ func (r *run) depths(ends func(depth int) Verdict, play func(r *run, depth int) 
 	return nil
 }
 
-// requests starts the requests. Each does work as often as repeats says.
-func (r *run) requests(work func(*task) error) {
-	for i := range requests {
-		r.start(fmt.Sprintf("request %d", i), repeats, func(t *task) error {
-			for range repeats {
+// startRequests starts the requests. Each does work as often as stackRounds says.
+func (r *run) startRequests(work func(*task) error) {
+	for i := range stackRequests {
+		r.start(fmt.Sprintf("request %d", i), stackRounds, func(t *task) error {
+			for range stackRounds {
 				if err := work(t); err != nil {
 					return err
 				}
@@ -114,7 +114,7 @@ func stackLayers(r *run, under Discipline) error {
 			}
 			layers = append(layers, s)
 		}
-		r.requests(func(t *task) error { return down(t, layers) })
+		r.startRequests(func(t *task) error { return down(t, layers) })
 		return nil
 	})
 }
@@ -131,7 +131,7 @@ func stackReserved(r *run) error {
 		if err != nil {
 			return err
 		}
-		r.requests(func(t *task) error {
+		r.startRequests(func(t *task) error {
 			pages, err := t.reserveWait(s, depth)
 			if err == nil {
 				err = use(pages, depth)
@@ -154,8 +154,8 @@ func stackCommon(r *run, under Discipline) error {
 		if err != nil {
 			return err
 		}
-		top := r.barrier(requests) // so that it happens each time
-		r.requests(func(t *task) error {
+		top := r.barrier(stackRequests) // so that it happens each time
+		r.startRequests(func(t *task) error {
 			if err := t.getWait(s); err != nil {
 				return err
 			}

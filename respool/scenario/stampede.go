@@ -44,8 +44,12 @@ func stampedeReserved(r *run) error {
 	if err != nil {
 		return err
 	}
+	crowd := r.barrier(stampeders / 2) // all bios are out, and the other tasks wait
 	return rush(r, 2, func(t *task) error {
 		both, err := t.reserveWait(bios, 2)
+		if err == nil {
+			err = t.meet(crowd)
+		}
 		for range 2 {
 			if err == nil {
 				t.step()
@@ -83,8 +87,12 @@ func stampedePairs(r *run) error {
 	if err != nil {
 		return err
 	}
+	crowd := r.barrier(stampeders / 2)
 	return rush(r, 2, func(t *task) error {
 		if err := t.getWait(pairs); err != nil {
+			return err
+		}
+		if err := t.meet(crowd); err != nil {
 			return err
 		}
 		t.step()

@@ -142,7 +142,7 @@ func use(r *respool.Reservation[*page], n int) error {
 // A mutex is a supply of one page, which is none. Unlike a sync.Mutex it can be given up waiting for.
 type mutex chan struct{}
 
-// mutex makes a lock, which tasks get and put like a page.
+// newMutex makes a lock, which tasks get and put like a page.
 func newMutex(name string) *stock {
 	m := make(mutex, 1)
 	m <- struct{}{}
