@@ -15,7 +15,10 @@ func abc() Scenario {
 	return Scenario{Name: "abc", Asked: asked, ways: []way{
 		{PoolFirst, "C is critical", Finished,
 			"The class is the caller's to name: A, ordinary, leaves an element that C, critical, may take, past D who waits in line. C, then B, A and D finish.",
-			abcCritical},
+			func(r *run) error { return abcCritical(r, retrying) }},
+		{PoolFirst, "C is critical, and waits", Finished,
+			"The same, but C waits in the pool's line, behind D: who waits for what only others may have must not keep them from it.",
+			func(r *run) error { return abcCritical(r, (*task).getWait) }},
 		{PoolFirst, "C has a reservation", Finished,
 			"C reserved its element before it took the mutex, so it waits for nobody while it holds it.",
 			abcReserved},
@@ -30,17 +33,21 @@ func abc() Scenario {
 
 const abcPages = 4
 
-func abcCritical(r *run) error {
+// retrying is a get that does not wait in line.
+func retrying(t *task, s *stock) error {
+	_, err := t.getAgain(s)
+	return err
+}
+
+// abcCritical has C get its element as a critical request, by get.
+func abcCritical(r *run, get func(*task, *stock) error) error {
 	s, err := r.openPool(r.memory(abcPages), respool.Options{
 		Name: "elements", Min: abcPages, High: abcPages, Max: abcPages, OrdinaryMark: 1, AtomicMark: 1,
 	})
 	if err != nil {
 		return err
 	}
-	abcPlay(r, s, func(t *task) error {
-		_, err := t.getAgain(s.as(respool.Critical))
-		return err
-	})
+	abcPlay(r, s, func(t *task) error { return get(t, s.as(respool.Critical)) })
 	return nil
 }
 

@@ -57,6 +57,7 @@ var wants = map[string]map[Discipline][]wanted{
 	"abc": {
 		PoolFirst: {
 			{"C is critical", Finished, 4, 4, 7, nil},
+			{"C is critical, and waits", Finished, 4, 4, 7, nil},
 			{"C has a reservation", Finished, 4, 4, 7, nil},
 			{"all are alike", Deadlock, 4, 0, 3, abcStates},
 		},
