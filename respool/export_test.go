@@ -1,0 +1,4 @@
+package respool
+
+// RaceDetector is for the tests of package respool_test.
+const RaceDetector = raceDetector
