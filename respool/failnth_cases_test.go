@@ -251,11 +251,11 @@ func (s *scene) newPool() {
 // closed closes p, of which nothing is out.
 func (s *scene) closed(p *respool.Pool[int]) {
 	lost := s.f.Lost()
-	err := p.Close(context.Background())
+	err := closeSoon(p)
 	if lost = s.f.Lost() - lost; (lost > 0) != errors.Is(err, respool.ErrFree) || lost == 0 && err != nil {
 		s.errorf("Close: %v, %d lost", err, lost)
 	}
-	s.must(p.Close(context.Background()))
+	s.must(closeSoon(p))
 }
 
 // closePool gives up closing a pool that has elements out, and closes it again.
@@ -273,7 +273,7 @@ func (s *scene) closePool() {
 	s.is(p.Put(e), respool.ErrClosed)
 	again := make(chan error, 1)
 	lost := s.f.Lost()
-	go func() { again <- p.Close(context.Background()) }()
+	go func() { again <- closeSoon(p) }()
 	synctest.Wait()
 	s.must(p.Put(e))
 	if err := <-again; (s.f.Lost() > lost) != errors.Is(err, respool.ErrFree) {

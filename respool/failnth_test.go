@@ -227,6 +227,13 @@ func (s *scene) play(n int, run func(*scene)) (came bool) {
 	return s.end()
 }
 
+// closeSoon does not hang where something leaked.
+func closeSoon(p *respool.Pool[int]) error {
+	ctx, cancel := context.WithTimeout(context.Background(), enough)
+	defer cancel()
+	return p.Close(ctx)
+}
+
 // end closes the pool and looks for what is left.
 func (s *scene) end() (came bool) {
 	s.stage = "recovery"
@@ -240,7 +247,7 @@ func (s *scene) end() (came bool) {
 	s.stage = "end"
 	s.must(s.promise.Return())
 	lost := s.f.OnFree.Stats().Failed
-	err := s.p.Close(context.Background())
+	err := closeSoon(s.p)
 	if lost = s.f.OnFree.Stats().Failed - lost; (lost > 0) != errors.Is(err, respool.ErrFree) || lost == 0 && err != nil {
 		s.errorf("Close: %v, %d lost", err, lost)
 	}
