@@ -19,7 +19,7 @@ import (
 // touches no pool.
 var failCases = map[string]func(*scene){
 	"New": (*scene).newPool, "Pool.Close": (*scene).closePool,
-	"OpError.Error": nil, "OpError.Unwrap": nil,
+	"OpError.Error": nil, "OpError.Unwrap": nil, "Class.String": nil,
 
 	"Pool.Get": func(s *scene) { s.still(func() { s.get(s.p.Get, s.p.Put) }) },
 	"Pool.Put": func(s *scene) {
@@ -53,6 +53,38 @@ var failCases = map[string]func(*scene){
 	"Pool.ReserveWait": func(s *scene) {
 		var r *respool.Reservation[int]
 		if s.waits(2, func(ctx context.Context) (err error) { r, err = s.p.ReserveWait(ctx, 2); return }) {
+			s.drawAll(r, 2)
+		}
+	},
+	"Pool.As":    func(s *scene) { s.still(func() { s.get(s.critical().Get, s.p.Put) }) },
+	"Access.Get": func(s *scene) { s.still(func() { s.get(s.critical().Get, s.p.Put) }) },
+	"Access.GetBatch": func(s *scene) {
+		s.still(func() { s.getBatch(s.critical().GetBatch, s.p.PutBatch) })
+	},
+	"Access.GetWait": func(s *scene) {
+		var e int
+		if s.waits(1, func(ctx context.Context) (err error) { e, err = s.critical().GetWait(ctx); return }) {
+			s.must(s.p.Put(e))
+		}
+	},
+	"Access.NewCache": func(s *scene) {
+		s.still(func() {
+			c := s.critical().NewCache(4)
+			s.getCached(c, 7)
+			s.must(c.Close())
+		})
+	},
+	"Access.Reserve": func(s *scene) {
+		s.still(func() {
+			var r *respool.Reservation[int]
+			if s.takes(3, func() (err error) { r, err = s.critical().Reserve(3); return }) {
+				s.drawAll(r, 3)
+			}
+		})
+	},
+	"Access.ReserveWait": func(s *scene) {
+		var r *respool.Reservation[int]
+		if s.waits(2, func(ctx context.Context) (err error) { r, err = s.critical().ReserveWait(ctx, 2); return }) {
 			s.drawAll(r, 2)
 		}
 	},
@@ -110,6 +142,8 @@ var failCases = map[string]func(*scene){
 	"Cache.GetBatch": func(s *scene) { s.cache(func(c *respool.Cache[int]) { s.getBatchCached(c, 3) }) },
 	"Cache.PutBatch": func(s *scene) { s.cache(func(c *respool.Cache[int]) { s.getBatchCached(c, 6) }) },
 }
+
+func (s *scene) critical() respool.Access[int] { return s.p.As(respool.Critical) }
 
 func (s *scene) is(err, want error) {
 	s.t.Helper()

@@ -116,24 +116,23 @@ func (s *lockedStock) putBatch(es []int) error {
 }
 
 func (s *lockedStock) reserve(n, class int) (part, error) {
-	p := &lockedPart{s: s}
-	return p, p.addAs(n, class)
+	p := &lockedPart{s: s, class: class}
+	return p, p.add(n)
 }
 
 // A lockedPart is a reservation of a lockedStock, itself under the stock's lock.
 type lockedPart struct {
-	s  *lockedStock
-	es []int
-	n  int // where it only promises
+	s     *lockedStock
+	class int
+	es    []int
+	n     int // where it only promises
 }
 
-func (p *lockedPart) add(n int) error { return p.addAs(n, 0) }
-
-func (p *lockedPart) addAs(n, class int) error {
+func (p *lockedPart) add(n int) error {
 	p.s.lock()
 	defer p.s.mu.Unlock()
 	dst := make([]int, n)
-	if err := p.s.take(dst, class); err != nil {
+	if err := p.s.take(dst, p.class); err != nil {
 		return err
 	}
 	if p.s.promises {
@@ -151,7 +150,7 @@ func (p *lockedPart) get() (int, error) {
 	if p.s.promises && p.n > 0 {
 		var dst [1]int
 		p.n--
-		return dst[0], p.s.take(dst[:], 0)
+		return dst[0], p.s.take(dst[:], p.class)
 	}
 	if len(p.es) == 0 {
 		return 0, respool.ErrSpent
@@ -174,7 +173,7 @@ func (p *lockedPart) split(n int) (part, error) {
 	if n > len(p.es) {
 		return nil, respool.ErrSpent
 	}
-	q := &lockedPart{s: p.s, es: slices.Clone(p.es[:n])}
+	q := &lockedPart{s: p.s, class: p.class, es: slices.Clone(p.es[:n])}
 	p.es = p.es[n:]
 	return q, nil
 }

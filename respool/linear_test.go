@@ -45,7 +45,8 @@ type client struct {
 	log   []porcupine.Operation
 
 	held  []int
-	parts [2]part // what it split off comes second
+	parts [2]part // what it split off comes second, of the same class
+	class [2]int
 	lens  [2]int
 }
 
@@ -60,13 +61,13 @@ func (c *client) record(in call, do func() reply) reply {
 // place is the model's name of the client's reservation k.
 func (c *client) place(k int) holder { return reservation0 + holder(2*c.id+k) }
 
-func (c *client) class() (class, leave int) {
+func (c *client) anyClass() (class, leave int) {
 	class = c.rand.IntN(len(c.marks))
 	return class, c.marks[class]
 }
 
 func (c *client) take(n int) {
-	class, leave := c.class()
+	class, leave := c.anyClass()
 	in := call{name: "get", from: free, to: caller, n: n, leave: leave}
 	out := c.record(in, func() reply {
 		dst := make([]int, n)
@@ -96,9 +97,9 @@ func (c *client) give(n int) {
 
 // reserve makes the client's first reservation, or adds to one.
 func (c *client) reserve(k, n int) {
-	class, leave := c.class()
+	class, leave := c.anyClass()
 	if c.parts[k] != nil {
-		leave = c.marks[0]
+		leave = c.marks[c.class[k]]
 	}
 	in := call{name: "reserve", from: free, to: c.place(k), n: n, leave: leave, unseen: true}
 	out := c.record(in, func() (r reply) {
@@ -107,7 +108,7 @@ func (c *client) reserve(k, n int) {
 		}
 		p, err := c.s.reserve(n, class)
 		if err == nil {
-			c.parts[k] = p
+			c.parts[k], c.class[k] = p, class
 		}
 		return reply{err: err}
 	})
@@ -140,7 +141,7 @@ func (c *client) split(n int) {
 	out := c.record(call{name: "split", from: c.place(0), to: c.place(1), n: n, unseen: true}, func() reply {
 		p, err := c.parts[0].split(n)
 		if err == nil {
-			c.parts[1] = p
+			c.parts[1], c.class[1] = p, c.class[0]
 		}
 		return reply{err: err}
 	})
@@ -329,20 +330,26 @@ func TestLinearizable(t *testing.T) {
 func smallPool(t *testing.T, size int) (p *respool.Pool[int], marks []int) {
 	made := 0
 	src := source.Values[int]{New: func() (int, error) { made++; return made, nil }}
-	p, err := respool.New(context.Background(), src, respool.Options{Min: size, Low: size, High: size, Max: max(size, 2), MinInterval: 1 << 40})
+	o := respool.Options{Min: size, Low: size, High: size, Max: size + 2, MinInterval: 1 << 40}
+	if rand.IntN(2) == 0 {
+		o.OrdinaryMark = rand.IntN(size)
+		o.AtomicMark = rand.IntN(o.OrdinaryMark + 1)
+	}
+	p, err := respool.New(context.Background(), src, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p, []int{0}
+	return p, []int{respool.Ordinary: o.OrdinaryMark, respool.Atomic: o.AtomicMark, respool.Critical: 0}
 }
 
 type poolStock struct{ p *respool.Pool[int] }
 
-func (s poolStock) get(int) (int, error)            { return s.p.Get() }
-func (s poolStock) getBatch(dst []int, _ int) error { return s.p.GetBatch(dst) }
-func (s poolStock) put(e int) error                 { return s.p.Put(e) }
-func (s poolStock) putBatch(es []int) error         { return s.p.PutBatch(es) }
-func (s poolStock) reserve(n, _ int) (part, error)  { return newPart(s.p.Reserve(n)) }
+func (s poolStock) as(class int) respool.Access[int]    { return s.p.As(respool.Class(class)) }
+func (s poolStock) get(class int) (int, error)          { return s.as(class).Get() }
+func (s poolStock) getBatch(dst []int, class int) error { return s.as(class).GetBatch(dst) }
+func (s poolStock) put(e int) error                     { return s.p.Put(e) }
+func (s poolStock) putBatch(es []int) error             { return s.p.PutBatch(es) }
+func (s poolStock) reserve(n, class int) (part, error)  { return newPart(s.as(class).Reserve(n)) }
 
 type poolPart struct{ r *respool.Reservation[int] }
 

@@ -59,7 +59,7 @@ func (s *things) Free(x *thing) error {
 
 func openThings(t *testing.T, src *things) *respool.Pool[*thing] {
 	o := respool.Options{
-		Low: 64, High: 256, Max: 2048, Step: 64,
+		Low: 64, High: 256, Max: 2048, Step: 64, OrdinaryMark: 16, AtomicMark: 8,
 		MinInterval: 50 * time.Microsecond, MaxInterval: time.Millisecond, IdleAfter: time.Millisecond, MaxBackoff: time.Millisecond,
 	}
 	p, err := respool.New(t.Context(), src, o)
@@ -115,10 +115,7 @@ func soak(t *testing.T, ps []*respool.Pool[*thing], inbox []chan parcel, each in
 	var wg sync.WaitGroup
 	for i := range us {
 		u := &soaker{t: t, id: int32(i + 1), ps: ps, inbox: inbox, fail: &fail, held: make([][]*thing, len(ps))}
-		for range ps {
-			u.cs = append(u.cs, ps[0].NewCache(64))
-		}
-		u.cs[1] = ps[1].NewCache(24)
+		u.cs = []*respool.Cache[*thing]{ps[0].NewCache(64), ps[1].As(respool.Atomic).NewCache(24)}
 		u.buf = make([]*thing, 64)
 		u.rand = rand.New(rand.NewPCG(uint64(i), rand.Uint64()))
 		us[i] = u

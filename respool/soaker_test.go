@@ -77,6 +77,11 @@ func (u *soaker) drop(k, n int) []*thing {
 	return xs
 }
 
+// as is pool k for requests of any class.
+func (u *soaker) as(k int) respool.Access[*thing] {
+	return u.ps[k].As(respool.Class(u.rand.IntN(3)))
+}
+
 // take gets n things one by one, or fewer.
 func (u *soaker) take(k, n int, get func() (*thing, error)) {
 	for range n {
@@ -142,7 +147,7 @@ func (u *soaker) use(k int, r *respool.Reservation[*thing]) {
 func (u *soaker) reserve(k int) {
 	u.calls++
 	if u.rand.IntN(2) == 0 {
-		if r, err := u.ps[k].Reserve(1 + u.rand.IntN(8)); u.may(err, respool.ErrEmpty) {
+		if r, err := u.as(k).Reserve(1 + u.rand.IntN(8)); u.may(err, respool.ErrEmpty) {
 			u.use(k, r)
 		}
 		return
@@ -166,11 +171,11 @@ func (u *soaker) wait(k int) {
 	case 0:
 		u.may(u.ps[k].Wait(ctx), late)
 	case 1:
-		if x, err := u.ps[k].GetWait(ctx); u.may(err, late) {
+		if x, err := u.as(k).GetWait(ctx); u.may(err, late) {
 			u.hold(k, x)
 		}
 	case 2:
-		if r, err := u.ps[k].ReserveWait(ctx, 1+u.rand.IntN(64)); u.may(err, late) {
+		if r, err := u.as(k).ReserveWait(ctx, 1+u.rand.IntN(64)); u.may(err, late) {
 			u.use(k, r)
 		}
 	default:
@@ -214,7 +219,7 @@ func (u *soaker) rest(k int) {
 // step makes some ten or hundred calls of one kind.
 func (u *soaker) step() {
 	k, n := u.rand.IntN(2), 1+u.rand.IntN(64)
-	p, c := u.ps[k], u.cs[k]
+	p, c, a := u.ps[k], u.cs[k], u.as(k)
 	switch way := u.rand.IntN(4096); {
 	case way < 1:
 		u.rest(k)
@@ -225,7 +230,7 @@ func (u *soaker) step() {
 	case way < 400:
 		u.reserve(k)
 	case way < 1200:
-		u.take(k, n, p.Get)
+		u.take(k, n, a.Get)
 		u.give(k, n, p.Put)
 	case way < 2400:
 		u.take(k, n, c.Get)
@@ -237,7 +242,7 @@ func (u *soaker) step() {
 		u.take(k, n, c.Get)
 		u.give(k, n, p.Put)
 	case way < 3600:
-		u.takeBatch(k, n, p.GetBatch)
+		u.takeBatch(k, n, a.GetBatch)
 		u.giveBatch(k, n/2, c.PutBatch)
 	default:
 		u.takeBatch(k, n, c.GetBatch)
