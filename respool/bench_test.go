@@ -1,213 +1,211 @@
-package respool
+package respool_test
 
 import (
-	"context"
 	"fmt"
-	"maps"
-	"slices"
+	"math/rand/v2"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// The peers hold the same elements: words, enough for 16 goroutines and their caches.
+// The benchmarks put the pool and its caches beside what else could hold the same elements: see
+// peers. Each runs with every peer, in 1, 2, 4 and 16 goroutines; one op is one element got
+// and put, unless it is said otherwise.
+//
+// GetPut and Batch run for -benchtime. The others make a fixed number of calls, so that all together take some
+// two minutes: their ns/op is right (in Latency that of a call with its measuring), the count before it and allocations are not.
+
+// benchSize is how many elements a peer holds: enough for 16 goroutines and their caches.
 const benchSize = 4096
 
-type words struct{}
+// crossingSize is that of BenchmarkCrossing.
+const crossingSize = 64
 
-func (words) Alloc(context.Context) (uint64, error) { return 1, nil }
-func (words) Free(uint64) error                     { return nil }
+// fixedCalls is how many elements the benchmarks of fixed size get and put.
+const fixedCalls = 500_000
 
-type mutexList struct {
-	mu   sync.Mutex
-	free []uint64
+// eachPeer runs op for each peer and number of goroutines. It makes user after user and then
+// lets each op do its part of n, all at once.
+func eachPeer(b *testing.B, peers []peer, size int, n func(b *testing.B) int, op func(b *testing.B, u user) func(n int)) {
+	for _, p := range peers {
+		for _, goroutines := range []int{1, 2, 4, 16} {
+			if p.few && goroutines > 2 {
+				continue
+			}
+			b.Run(fmt.Sprintf("%s/goroutines=%d", p.name, goroutines), func(b *testing.B) {
+				share(b, p, goroutines, size, n(b), op)
+			})
+		}
+	}
 }
 
-func (l *mutexList) get() uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	n := len(l.free) - 1
-	e := l.free[n]
-	l.free = l.free[:n]
-	return e
-}
-
-func (l *mutexList) put(e uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.free = append(l.free, e)
-}
-
-var benchGoroutines = []int{1, 2, 4, 16}
-
-// run divides b.N calls of op among n goroutines. Each makes its own op.
-func run(b *testing.B, n int, make func(b *testing.B) (op func())) {
-	b.ReportAllocs()
-	ops := []func(){}
-	for range n {
-		ops = append(ops, make(b))
+func share(b *testing.B, p peer, goroutines, size, n int, op func(b *testing.B, u user) func(n int)) {
+	join := p.open(b, size)
+	ops := make([]func(int), goroutines)
+	for i := range ops {
+		ops[i] = op(b, join(b))
 	}
 	b.ResetTimer()
 	var wg sync.WaitGroup
 	for i, op := range ops {
-		wg.Go(func() {
-			for range (b.N + i) / n {
-				op()
-			}
-		})
+		wg.Go(func() { op((n + i) / goroutines) })
 	}
 	wg.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/op")
 }
 
-func benchPool(b *testing.B) *Pool[uint64] {
-	p, err := New(context.Background(), words{}, Options{Min: benchSize, Max: benchSize})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		if err := p.Close(context.Background()); err != nil {
-			b.Error(err)
-		}
-	})
-	return p
-}
+func asked(b *testing.B) int { b.ReportAllocs(); return b.N }
 
-func benchCache(b *testing.B, p *Pool[uint64]) *Cache[uint64] {
-	c := p.NewCache(64)
-	b.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			b.Error(err)
-		}
-	})
-	return c
-}
-
-func check(b *testing.B, err error) {
-	if err != nil {
-		b.Error(err)
-	}
-}
-
-// benchPeers calls each peer's op from 1, 2, 4 and 16 goroutines.
-func benchPeers(b *testing.B, peers map[string]func(b *testing.B) func()) {
-	names := slices.Sorted(maps.Keys(peers))
-	for _, name := range names {
-		for _, n := range benchGoroutines {
-			b.Run(fmt.Sprintf("%s/goroutines=%d", name, n), func(b *testing.B) { run(b, n, peers[name]) })
-		}
-	}
-}
+// fixed is the number of calls of a benchmark that package testing shall not make longer.
+func fixed(b *testing.B) int { return min(b.N, fixedCalls) }
 
 // BenchmarkGetPut takes one element and gives it back.
 func BenchmarkGetPut(b *testing.B) {
-	p := benchPool(b)
-	list := &mutexList{}
-	channel := make(chan uint64, benchSize)
-	for range benchSize {
-		list.put(1)
-		channel <- 1
-	}
-	sp := sync.Pool{New: func() any { return new(uint64) }}
-	benchPeers(b, map[string]func(b *testing.B) func(){
-		"pool": func(b *testing.B) func() {
-			return func() {
-				e, err := p.Get()
-				check(b, err)
-				check(b, p.Put(e))
+	eachPeer(b, peers, benchSize, asked, func(_ *testing.B, u user) func(int) { return u.pairs })
+}
+
+// BenchmarkBatch takes 32 elements and gives them back.
+func BenchmarkBatch(b *testing.B) {
+	peers := append(variants, peers...)
+	eachPeer(b, peers, benchSize, asked, func(_ *testing.B, u user) func(int) {
+		buf := make([]uint64, batchSize)
+		return func(n int) {
+			for ; n > 0; n -= len(buf) {
+				u.batch(buf)
 			}
-		},
-		"cache": func(b *testing.B) func() {
-			c := benchCache(b, p)
-			return func() {
-				e, err := c.Get()
-				check(b, err)
-				check(b, c.Put(e))
-			}
-		},
-		"sync.Pool": func(*testing.B) func() { return func() { sp.Put(sp.Get()) } },
-		"mutex":     func(*testing.B) func() { return func() { list.put(list.get()) } },
-		"channel":   func(*testing.B) func() { return func() { channel <- <-channel } },
+		}
 	})
 }
 
-// BenchmarkBatch takes elements and gives them back 32 at a time. A call of an op counts
-// as one: divide by 32.
-func BenchmarkBatch(b *testing.B) {
-	const n = 32
-	p := benchPool(b)
-	list := &mutexList{}
-	channel := make(chan uint64, benchSize)
-	for range benchSize {
-		list.put(1)
-		channel <- 1
-	}
-	benchPeers(b, map[string]func(b *testing.B) func(){
-		"pool": func(b *testing.B) func() {
-			buf := make([]uint64, n)
-			return func() {
-				check(b, p.GetBatch(buf))
-				check(b, p.PutBatch(buf))
-			}
-		},
-		// What comes back in another order than it went: links have to be written.
-		"pool, mixed": func(b *testing.B) func() {
-			buf := make([]uint64, n)
-			return func() {
-				check(b, p.GetBatch(buf[:n/2]))
-				check(b, p.GetBatch(buf[n/2:]))
-				check(b, p.PutBatch(buf[:n/4]))
-				check(b, p.PutBatch(buf[n/4:]))
-			}
-		},
-		"cache": func(b *testing.B) func() {
-			c := benchCache(b, p)
-			buf := make([]uint64, n)
-			return func() {
-				check(b, c.GetBatch(buf))
-				check(b, c.PutBatch(buf))
-			}
-		},
-		// Twice what a cache holds: each element makes the trip to the pool.
-		"cache, singly": func(b *testing.B) func() {
-			c := benchCache(b, p)
-			buf := make([]uint64, 4*n)
-			k := 0
-			return func() {
-				if k++; k%4 != 0 { // every fourth call does all four's work
-					return
+// BenchmarkBurst takes up to 64 elements one by one and then gives them back.
+func BenchmarkBurst(b *testing.B) {
+	eachPeer(b, peers, benchSize, fixed, func(b *testing.B, u user) func(int) {
+		held, r := make([]uint64, 0, 64), rand.New(rand.NewPCG(1, 2))
+		return func(n int) {
+			for n > 0 {
+				for range min(n, 1+r.IntN(64)) {
+					if e, ok := u.get(); ok {
+						held = append(held, e)
+					} else {
+						b.Error("empty")
+					}
 				}
-				for i := range buf {
-					e, err := c.Get()
-					check(b, err)
-					buf[i] = e
-				}
-				for _, e := range buf {
-					check(b, c.Put(e))
-				}
+				n -= max(1, len(held))
+				held = putAll(u, held)
 			}
-		},
-		"mutex": func(*testing.B) func() {
-			buf := make([]uint64, n)
-			return func() {
-				list.mu.Lock()
-				at := len(list.free) - n
-				copy(buf, list.free[at:])
-				list.free = list.free[:at]
-				list.mu.Unlock()
-				list.mu.Lock()
-				list.free = append(list.free, buf...)
-				list.mu.Unlock()
-			}
-		},
-		"channel": func(*testing.B) func() {
-			buf := make([]uint64, n)
-			return func() {
-				for i := range buf {
-					buf[i] = <-channel
-				}
-				for _, e := range buf {
-					channel <- e
-				}
-			}
-		},
+		}
 	})
+}
+
+// BenchmarkCrossing takes from a small stock until it is empty, then gives back what it took. So
+// one goroutine is refused at every 65th get, and several by turns: empty/op is how often. What is
+// never empty allocates instead, and a goroutine takes no more than there were.
+func BenchmarkCrossing(b *testing.B) {
+	var refused atomic.Int64
+	refusals := func(b *testing.B) int {
+		refused.Store(0)
+		b.Cleanup(func() { b.ReportMetric(float64(refused.Load())/float64(fixed(b)), "empty/op") })
+		return fixed(b)
+	}
+	eachPeer(b, peers, crossingSize, refusals, func(_ *testing.B, u user) func(int) {
+		held := make([]uint64, 0, crossingSize+1)
+		return func(n int) {
+			for n > 0 {
+				e, ok := u.get()
+				if ok {
+					held = append(held, e)
+					n--
+				} else {
+					refused.Add(1)
+				}
+				if !ok && len(held) == 0 {
+					runtime.Gosched() // others have all
+				}
+				if !ok || len(held) > crossingSize {
+					held = putAll(u, held)
+				}
+			}
+			putAll(u, held)
+		}
+	})
+}
+
+func putAll(u user, held []uint64) []uint64 {
+	for _, e := range held {
+		u.put(e)
+	}
+	return held[:0]
+}
+
+// BenchmarkLatency measures each get and each put by itself, in a closed loop in which a goroutine
+// holds 8 elements. What the clock costs is in every figure: the peer "nothing" shows how much.
+func BenchmarkLatency(b *testing.B) { latency(b) }
+
+// BenchmarkLatencyNeighbour is BenchmarkLatency beside a goroutine that allocates as fast as it can,
+// so that the garbage collector runs all the time.
+func BenchmarkLatencyNeighbour(b *testing.B) {
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		kept := make([][]*[64]byte, 1024)
+		for i := 0; !stop.Load(); i++ {
+			row := make([]*[64]byte, 64)
+			for k := range row {
+				row[k] = new([64]byte)
+			}
+			kept[i%len(kept)] = row
+		}
+	})
+	b.Cleanup(func() { stop.Store(true); wg.Wait() })
+	latency(b)
+}
+
+func latency(b *testing.B) {
+	peers := append([]peer{{name: "nothing", open: openNothing}}, peers...)
+	var all []*hdrhistogram.Histogram
+	count := func(b *testing.B) int {
+		all = nil
+		b.Cleanup(func() { reportPercentiles(b, all) })
+		return fixed(b)
+	}
+	eachPeer(b, peers, benchSize, count, func(b *testing.B, u user) func(int) {
+		h := hdrhistogram.New(1, int64(10*time.Second), 3)
+		all = append(all, h)
+		var held [8]uint64
+		for i := range held {
+			held[i], _ = u.get()
+		}
+		b.Cleanup(func() { putAll(u, held[:]) })
+		return func(n int) {
+			base := time.Now()
+			for i := range n {
+				t0 := time.Since(base)
+				e, ok := u.get()
+				t1 := time.Since(base)
+				u.put(held[i%len(held)])
+				t2 := time.Since(base)
+				held[i%len(held)] = e
+				if !ok {
+					b.Error("empty")
+				}
+				_ = h.RecordValue(int64(t1 - t0)) // no call takes longer than what it has room for
+				_ = h.RecordValue(int64(t2 - t1))
+			}
+		}
+	})
+}
+
+func reportPercentiles(b *testing.B, all []*hdrhistogram.Histogram) {
+	sum := all[0]
+	for _, h := range all[1:] {
+		sum.Merge(h)
+	}
+	for _, q := range []float64{50, 99, 99.9, 99.99} {
+		b.ReportMetric(float64(sum.ValueAtQuantile(q)), fmt.Sprintf("p%v-ns", q))
+	}
 }
