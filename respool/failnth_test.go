@@ -265,13 +265,17 @@ func (s *scene) end() (came bool) {
 // Whichever call of its source fails, in whatever state the pool is, whichever method is called then:
 // the method does what the state of the pool says, nothing leaks, and reservations hold.
 func TestFailNthEverywhere(t *testing.T) {
+	modes := []faultMode{{}, {onFree: true}, {forever: true}, {true, true}}
+	if testing.Short() || respool.RaceDetector {
+		modes = modes[:2]
+	}
 	for name, run := range failCases {
 		if run == nil {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
 			total := 0
-			for _, mode := range []faultMode{{}, {forever: true}, {onFree: true}, {true, true}} {
+			for _, mode := range modes {
 				came := true
 				for n := 1; came && !t.Failed(); n++ {
 					synctest.Test(t, func(t *testing.T) {

@@ -189,6 +189,10 @@ func (p *lockedPart) giveBack() error {
 // The checker of TestLinearizable accepts a right stock and rejects every wrong one.
 func TestLinearizableRejects(t *testing.T) {
 	next := varyProcs(t)
+	enoughRight := 500
+	if testing.Short() || respool.RaceDetector {
+		enoughRight = 50
+	}
 	for name, wrong := range map[string]func(*lockedStock){
 		"right":     func(*lockedStock) {},
 		"double":    func(s *lockedStock) { s.double = true },
@@ -204,7 +208,7 @@ func TestLinearizableRejects(t *testing.T) {
 			var n tally
 			rejected := false
 			for until := time.Now().Add(time.Minute); !rejected && time.Now().Before(until); next() {
-				if name == "right" && n.histories >= 500 {
+				if name == "right" && n.histories >= enoughRight {
 					return
 				}
 				const size = 4

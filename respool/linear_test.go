@@ -210,7 +210,7 @@ func histories(s stock, marks []int, clients, steps, rounds int, seed uint64) []
 			for round := range rounds {
 				arrived.Add(1)
 				for spins := 1; arrived.Load() < int64(clients*(round+1)); spins++ {
-					if spins%1000 == 0 {
+					if spins%200 == 0 {
 						runtime.Gosched()
 					}
 				}
