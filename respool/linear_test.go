@@ -162,11 +162,11 @@ func (c *client) step() {
 	k := c.rand.IntN(2)
 	switch way := c.rand.IntN(12); {
 	case way < 3:
-		c.take(1 + c.rand.IntN(2))
+		c.take(1 + c.rand.IntN(3))
 	case way < 6 && len(c.held) > 0:
 		c.give(1 + c.rand.IntN(len(c.held)))
 	case way < 8 && (k == 0 || c.parts[k] != nil):
-		c.reserve(k, 1+c.rand.IntN(2))
+		c.reserve(k, 1+c.rand.IntN(3))
 	case way < 10 && c.parts[k] != nil:
 		c.draw(k)
 	case way == 10 && c.parts[k] != nil && len(c.held) > 0:
@@ -293,10 +293,6 @@ func varyProcs(t *testing.T) (next func()) {
 		runtime.GOMAXPROCS(n)
 	}
 }
-
-// unsettle makes the scheduler go to somebody else in the middle of calls, so that they overlap on a
-// busy machine and on one processor, too. Only a debug build can: go test -tags debug.
-var unsettle = func() (settle func()) { return func() {} }
 
 // Every short history of a small pool can be explained by calls that happened one after the
 // other. The schedules are random: a failure shows the history, and its seed gives

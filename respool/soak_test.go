@@ -79,6 +79,9 @@ func TestSoak(t *testing.T) {
 	if *soakCalls == 0 && (respool.RaceDetector || testing.Short()) {
 		total = 1e6
 	}
+	if *soakCalls == 0 && debugBuild { // each call takes a stack trace
+		total = 1e5
+	}
 	src := &things{t: t}
 	ps := []*respool.Pool[*thing]{openThings(t, src), openThings(t, src)}
 	src.fails.Store(true)
