@@ -7,6 +7,7 @@ import (
 	"math"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,6 +25,7 @@ type scene struct {
 	p       *respool.Pool[int]
 	held    []int
 	promise *respool.Reservation[int] // made at the beginning, kept to the end
+	told    atomic.Uint64             // by OnSourceError
 	mode    faultMode
 	stage   string
 }
@@ -53,7 +55,7 @@ const enough = time.Second
 func sceneOptions() respool.Options {
 	o := respool.Options{
 		Low: 2, High: 4, Max: sceneMax, Step: 1,
-		MinInterval: time.Millisecond, MaxInterval: 10 * time.Millisecond, IdleAfter: 20 * time.Millisecond, MaxBackoff: 20 * time.Millisecond,
+		MinInterval: time.Millisecond, MaxInterval: 10 * time.Millisecond, IdleAfter: 20 * time.Millisecond, MinAge: 20 * time.Millisecond, MaxBackoff: 20 * time.Millisecond,
 	}
 	hear(&o)
 	return o
@@ -195,7 +197,9 @@ func (s *scene) takeAll() {
 // play is the scene. It says whether the fault came.
 func (s *scene) play(n int, run func(*scene)) (came bool) {
 	s.stage = "opening"
-	p, err := respool.New(context.Background(), s.f, sceneOptions())
+	o := sceneOptions()
+	o.OnSourceError = func(error) { s.told.Add(1) }
+	p, err := respool.New(context.Background(), s.f, o)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -225,6 +229,9 @@ func (s *scene) play(n int, run func(*scene)) (came bool) {
 	s.held = nil
 	s.in("grown", run)
 	time.Sleep(enough)
+	if st := s.p.Stats(); !s.broken() && st.Shrunk == 0 {
+		s.errorf("did not shrink")
+	}
 	s.in("shrunk", run)
 	return s.end()
 }
@@ -256,6 +263,9 @@ func (s *scene) end() (came bool) {
 	st := s.p.Stats()
 	if st.Free+st.InUse+st.Cached+st.Reserved+st.Waiting != 0 || st.Gets != st.Puts || st.Filled+st.Grown != st.Shrunk+st.Drained {
 		s.errorf("closed")
+	}
+	if s.told.Load() != st.SourceErrors {
+		s.errorf("OnSourceError was called %d times", s.told.Load())
 	}
 	allLost := s.f.OnFree.Stats().Failed
 	if s.f.Outstanding() != 0 || s.f.Lost() != allLost || s.live() != allLost {

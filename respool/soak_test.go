@@ -60,7 +60,7 @@ func (s *things) Free(x *thing) error {
 func openThings(t *testing.T, src *things) *respool.Pool[*thing] {
 	o := respool.Options{
 		Low: 64, High: 256, Max: 2048, Step: 64, OrdinaryMark: 16, AtomicMark: 8,
-		MinInterval: 50 * time.Microsecond, MaxInterval: time.Millisecond, IdleAfter: time.Millisecond, MaxBackoff: time.Millisecond,
+		MinInterval: 50 * time.Microsecond, MaxInterval: time.Millisecond, IdleAfter: time.Millisecond, MinAge: time.Millisecond, MaxBackoff: time.Millisecond,
 	}
 	p, err := respool.New(t.Context(), src, o)
 	if err != nil {
