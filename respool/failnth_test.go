@@ -92,6 +92,7 @@ func (s *scene) errorf(format string, args ...any) {
 type state struct{ free, out, reserved int }
 
 func (s *scene) state() state {
+	synctest.Wait() // or the worker has one in its hands
 	st := s.p.Stats()
 	return state{st.Free, st.InUse + st.Cached, st.Reserved}
 }
