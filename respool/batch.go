@@ -7,7 +7,13 @@ package respool
 // overtaken, and retried, for milliseconds: split it.
 //
 //gommu:nosleep
-func (p *Pool[T]) GetBatch(dst []T) error { return p.getBatch(dst, Ordinary) }
+func (p *Pool[T]) GetBatch(dst []T) error {
+	err := p.getBatch(dst, Ordinary)
+	if debugging && err == nil {
+		p.debug.gotAll(dst, Ordinary)
+	}
+	return err
+}
 
 //gommu:nosleep
 func (p *Pool[T]) getBatch(dst []T, c Class) error {
@@ -34,6 +40,7 @@ func (p *Pool[T]) take(dst []T, least int, c Class) (int, error) {
 	if n == 0 {
 		return 0, p.refusal(head)
 	}
+	pauseAt("get batch: popped")
 	p.dipped(left)
 	p.hand(dst, slots[:n])
 	if n < len(dst) && n == chunk {
@@ -84,6 +91,7 @@ func (p *Pool[T]) getLong(dst []T, c Class) error {
 	if at == 0 {
 		return p.refusal(head)
 	}
+	pauseAt("get batch: popped")
 	p.dipped(left)
 	var slots [chunk]uint32
 	for len(dst) > 0 {
@@ -104,6 +112,14 @@ func (p *Pool[T]) getLong(dst []T, c Class) error {
 //
 //gommu:nosleep
 func (p *Pool[T]) PutBatch(src []T) error {
+	if debugging {
+		return p.debug.putAll(src, p.putBatch)
+	}
+	return p.putBatch(src)
+}
+
+//gommu:nosleep
+func (p *Pool[T]) putBatch(src []T) error {
 	if len(src) > chunk {
 		return p.putLong(src)
 	}
@@ -115,6 +131,7 @@ func (p *Pool[T]) PutBatch(src []T) error {
 	if !p.blanks.getMany(at) {
 		return p.noBlank()
 	}
+	pauseAt("put batch: slots taken")
 	elems := p.elems
 	for k, e := range src {
 		elems[at[k]] = e
@@ -157,6 +174,7 @@ func (p *Pool[T]) putLong(src []T) error {
 		}
 	}
 	end := over
+	pauseAt("put batch: slots taken")
 	if left == 0 {
 		var first notes
 		p.ready.note(next, &first)

@@ -95,6 +95,7 @@ func TestSuspendedBatchDelaysNobody(t *testing.T) {
 
 		got := make([]int, 3)
 		p.hand(got, inGet)
+		p.debug.gotAll(got, Ordinary)
 		if end := p.ready.pushSlots(inPut, sealed, &p.bound); end != flagged {
 			t.Errorf("a batch came in after Close: %v", end)
 		}

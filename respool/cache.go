@@ -50,6 +50,9 @@ func (c *Cache[T]) Get() (T, error) {
 	e := c.elems[n]
 	c.elems[n] = none // keep nothing alive that e points to
 	c.n = n
+	if debugging {
+		c.p.debug.got(e, c.class)
+	}
 	return e, nil
 }
 
@@ -70,6 +73,9 @@ func (c *Cache[T]) refill() (T, error) {
 	c.elems[n-1] = none
 	c.n = n - 1
 	c.tell()
+	if debugging {
+		c.p.debug.got(e, c.class)
+	}
 	return e, nil
 }
 
@@ -80,6 +86,14 @@ func (c *Cache[T]) refill() (T, error) {
 //
 //gommu:nosleep
 func (c *Cache[T]) Put(e T) error {
+	if debugging {
+		return c.p.debug.putCached(c, e)
+	}
+	return c.put(e)
+}
+
+//gommu:nosleep
+func (c *Cache[T]) put(e T) error {
 	n := c.n
 	if uint(n) >= uint(len(c.elems)) || c.p.shut.Load() {
 		return c.overflow(e)
@@ -97,7 +111,7 @@ func (c *Cache[T]) overflow(e T) error {
 	case err != nil:
 		return err
 	case c.p.shut.Load():
-		return c.p.Put(e)
+		return c.p.put(e)
 	}
 	if err := c.giveBack(c.n - c.half); err != nil {
 		return err
@@ -113,6 +127,15 @@ func (c *Cache[T]) overflow(e T) error {
 //
 //gommu:nosleep
 func (c *Cache[T]) GetBatch(dst []T) error {
+	err := c.getBatch(dst)
+	if debugging && err == nil {
+		c.p.debug.gotAll(dst, c.class)
+	}
+	return err
+}
+
+//gommu:nosleep
+func (c *Cache[T]) getBatch(dst []T) error {
 	if len(dst) > c.n || c.p.shut.Load() {
 		return c.refillBatch(dst)
 	}
@@ -153,6 +176,14 @@ func (c *Cache[T]) refillBatch(dst []T) error {
 //
 //gommu:nosleep
 func (c *Cache[T]) PutBatch(src []T) error {
+	if debugging {
+		return c.p.debug.putAllCached(c, src)
+	}
+	return c.putBatch(src)
+}
+
+//gommu:nosleep
+func (c *Cache[T]) putBatch(src []T) error {
 	if len(src) > len(c.elems)-c.n || c.p.shut.Load() {
 		return c.overflowBatch(src)
 	}
@@ -171,7 +202,7 @@ func (c *Cache[T]) overflowBatch(src []T) error {
 	case err != nil:
 		return err
 	case len(src) > c.half || c.p.shut.Load():
-		return c.p.PutBatch(src)
+		return c.p.putBatch(src)
 	}
 	if err := c.giveBack(c.n + len(src) - c.half); err != nil {
 		return err
@@ -224,7 +255,7 @@ func (c *Cache[T]) usable(whenClosed, whenShut error) error {
 //
 //gommu:nosleep
 func (c *Cache[T]) giveBack(k int) error {
-	if err := c.p.PutBatch(c.elems[:k]); err != nil {
+	if err := c.p.putBatch(c.elems[:k]); err != nil {
 		return err
 	}
 	copy(c.elems, c.elems[k:c.n])
@@ -240,5 +271,6 @@ func (c *Cache[T]) tell() {
 	if c.n != c.told {
 		c.p.cached.Add(int64(c.n - c.told))
 		c.told = c.n
+		c.p.debug.stocks(c)
 	}
 }

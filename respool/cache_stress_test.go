@@ -141,7 +141,7 @@ func TestStressCaches(t *testing.T) {
 func stressCaches(t *testing.T, o Options, early bool) {
 	const clients = 8
 	rounds := 30_000
-	if testing.Short() {
+	if testing.Short() || debugging {
 		rounds /= 10
 	}
 	src := &atoms{t: t}
@@ -218,7 +218,7 @@ func TestBatchesAmongSingles(t *testing.T) {
 		})
 	}
 	rounds := 100_000
-	if testing.Short() || raceDetector {
+	if testing.Short() || raceDetector || debugging {
 		rounds /= 10
 	}
 	buf := make([]int, batch)

@@ -49,6 +49,7 @@ func (s *stack) popChain(n, keep int, refuse uint64) (first uint32, left int, he
 		for range n {
 			below = links[below].Load() & indexMask
 		}
+		pauseIf(refuse, "pop: before the swap")
 		if s.head.CompareAndSwap(h, (h&^indexMask+uint64(n)<<tagShift)|below) {
 			return uint32(top), depth - n, h
 		}
@@ -88,6 +89,7 @@ func (s *stack) pushChain(first uint32, n int, refuse uint64, b *bound, notes *n
 			depth--
 			at = next
 		}
+		pauseIf(refuse, "push: before the swap")
 		if s.head.CompareAndSwap(h, h&^indexMask|uint64(first)) {
 			return done
 		}

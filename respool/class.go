@@ -46,12 +46,24 @@ func (p *Pool[T]) As(c Class) Access[T] {
 // Get is Pool.Get for the class. It never sleeps.
 //
 //gommu:nosleep
-func (a Access[T]) Get() (T, error) { return a.p.get(a.c) }
+func (a Access[T]) Get() (T, error) {
+	e, err := a.p.get(a.c)
+	if debugging && err == nil {
+		a.p.debug.got(e, a.c)
+	}
+	return e, err
+}
 
 // GetBatch is Pool.GetBatch for the class. It never sleeps.
 //
 //gommu:nosleep
-func (a Access[T]) GetBatch(dst []T) error { return a.p.getBatch(dst, a.c) }
+func (a Access[T]) GetBatch(dst []T) error {
+	err := a.p.getBatch(dst, a.c)
+	if debugging && err == nil {
+		a.p.debug.gotAll(dst, a.c)
+	}
+	return err
+}
 
 // NewCache is Pool.NewCache for the class: the cache takes from the pool what requests of
 // the class may. Who calls its Get may be of any class: what is in a cache is the owner's.

@@ -12,7 +12,7 @@ import (
 func TestClasses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := newVault(t)
-		p := open(t, v, Options{Low: 8, Max: 8, OrdinaryMark: 4, AtomicMark: 2})
+		p := open(t, v, holdAndWait(t, Options{Low: 8, Max: 8, OrdinaryMark: 4, AtomicMark: 2}))
 		v.setFail(always)
 		left := []int{Ordinary: 4, Atomic: 2, Critical: 0}
 		for c := Ordinary; c < classes; c++ {
@@ -33,12 +33,13 @@ func TestClasses(t *testing.T) {
 			put(t, p, es...)
 			for n := 1; n <= 8; n++ {
 				want := n <= 8-free
-				err := a.GetBatch(make([]int, n))
+				batch := make([]int, n)
+				err := a.GetBatch(batch)
 				if (err == nil) != want || !want && !errors.Is(err, ErrBatch) {
 					t.Errorf("%v, a batch of %d: %v", c, n, err)
 				}
 				if err == nil {
-					put(t, p, es[:n]...)
+					put(t, p, batch...)
 				}
 				r, err := a.Reserve(n)
 				if (err == nil) != want || !want && !errors.Is(err, ErrReserve) {

@@ -34,6 +34,7 @@ import (
 // what it got, when that returns. Closing a closed pool does nothing.
 // Concurrent calls take turns.
 func (p *Pool[T]) Close(ctx context.Context) error {
+	mightSleep()
 	p.ready.head.Or(closing)
 	p.shut.Store(true)
 	p.stop()
@@ -51,6 +52,7 @@ func (p *Pool[T]) Close(ctx context.Context) error {
 	for !p.ready.seal() {
 		p.drain(&lost)
 	}
+	p.debug.closed(p.out())
 	if !stopped { // total may count an element in the worker's hands
 		busy := fmt.Errorf("%w: %w", ErrSourceBusy, ctx.Err())
 		return p.closeError(ctx, p.out(), busy, lost.err())
@@ -78,7 +80,7 @@ func (p *Pool[T]) closeError(ctx context.Context, out int, errs ...error) error 
 		}
 		errs = append(errs, fmt.Errorf("%w: %d not put back%s: %w", ErrLeaked, out, where, ctx.Err()))
 	}
-	err := errors.Join(errs...)
+	err := errors.Join(append(errs, p.debug.unheard())...)
 	if err == nil {
 		return nil
 	}
@@ -160,6 +162,7 @@ func (p *Pool[T]) dispose(i uint32, lost *freeFailures) {
 	e := p.elems[i]
 	p.elems[i] = none
 	p.total.Add(-1) // first, for who counts what is out
+	p.debug.leaves(e)
 	if err := p.src.Free(e); err != nil {
 		p.work.freeErrors.Add(1)
 		lost.add(err)

@@ -145,4 +145,37 @@
 // take. That Get and Reserve, which do not wait, take what the first is waiting for is bounded: see
 // ReserveWait. It bars them by a flag in the head of ready, which they look at
 // anyway.
+//
+// # Debug builds
+//
+// With the build tag debug a pool knows who has which element. Then Get, Put and the rest of the
+// hot path lock, allocate and walk the stack: a call takes microseconds, and nothing that is said
+// here of blocking and of progress holds. Without the tag nothing of it is left in the code.
+//
+//   - A Put of an element that is not out is refused, [ErrDoublePut] with the stacks of both puts
+//     or [ErrForeign] with that of the one; nothing has changed then. Caches refuse at once too.
+//   - An element that is out longer than Options.HoldLimit is reported while it is, once, with the
+//     stack of its Get. What lies in a reservation or a cache is not watched.
+//   - A Close that leaves elements behind says where they were got, equal places together.
+//   - Where the source is a [Poisoner], as those of package source are, an element that is
+//     written to between its Put and its next Get is reported with the stacks of the Put and of
+//     the Get before. It leaves the pool with the contents that the source promises, and a
+//     refused Put leaves them alone.
+//   - Who holds elements of one pool, or a reservation, and waits for another pool, or for the same one, makes
+//     an edge between them. An edge that closes a circle is reported, once, with the stacks of all edges,
+//     even if nobody has ever been stuck. To take everything in one call makes no edge between what it takes.
+//   - A call that waits panics in a section that must not sleep: see [BeginNoSleep].
+//
+// A [Report] goes to Options.OnReport; where that is nil it is part of Close's error ([ErrReported]).
+//
+// Elements are told apart by these rules. Pointers, channels, maps and slices are known by their
+// address, a slice by that of its first element. Other comparable types are known by their value,
+// if no floating-point number or interface is in it: change none of it while it is out. Other structs and
+// arrays are known by the first pointer, channel, map, slice or interface in them. What an interface holds goes by
+// the same rules. Elements without any of these, and nil ones, are only counted, as without the tag. Of equal elements the pool
+// assumes that each goroutine puts back its own.
+//
+// An element counts as its getter's until Put, also where another goroutine has it now; a
+// reservation as that of who added to it last. So circles can be missed, or reported where none can
+// be, when elements are handed over. A circle through something other than a pool, a mutex or a channel, is not seen.
 package respool

@@ -29,6 +29,14 @@ var (
 	// ErrForeign is what Put returns when nothing that it could take back is out.
 	ErrForeign = errors.New("more elements put than were got")
 
+	// ErrDoublePut is what Put returns, in debug builds and beside ErrForeign, for an element
+	// that is in the pool already. Others notice it only if no other element is out, as ErrForeign.
+	ErrDoublePut = errors.New("element was put already")
+
+	// ErrReported is what Close returns, in debug builds, when there were reports and
+	// Options.OnReport is not set: the error has their text.
+	ErrReported = errors.New("the debug build reports")
+
 	// ErrNoMemory is what New returns when the source cannot give what Min and Low
 	// ask for. The source's error is wrapped beside it.
 	ErrNoMemory = errors.New("source cannot fill the pool")

@@ -80,20 +80,25 @@ func ExamplePool_ReserveWait() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	page, err := pool.Get()
-	if err != nil {
-		log.Fatal(err)
-	}
+	has, done := make(chan bool), make(chan bool)
+	go func() { // somebody else has a page
+		page, err := pool.Get()
+		if err != nil {
+			log.Fatal(err)
+		}
+		has <- true
+		<-done
+		if err := pool.Put(page); err != nil {
+			log.Print(err)
+		}
+	}()
+	<-has
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()
 	_, err = pool.ReserveWait(ctx, 2)
 	fmt.Println(errors.Is(err, context.DeadlineExceeded))
 
-	go func() {
-		if err := pool.Put(page); err != nil {
-			log.Print(err)
-		}
-	}()
+	close(done)
 	r, err := pool.ReserveWait(context.Background(), 2)
 	fmt.Println(r.Len(), err)
 	if err := errors.Join(r.Return(), pool.Close(context.Background())); err != nil {

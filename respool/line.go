@@ -31,6 +31,9 @@ type line struct {
 	wanted  atomic.Int64          // elements that they want together, and those who are about to join
 	wake    chan struct{}         // wakes the worker
 	kept    atomic.Uint64         // of Pool.empty, answers of a pool that only kept its elements for who waits
+
+	//lint:ignore U1000 debug builds use it
+	debug lineDebug
 }
 
 // lineErrors are made beforehand.

@@ -108,6 +108,18 @@ type Options struct {
 	// for them until its context ends; let another goroutine do so. A panic in them ends the process.
 	OnSourceError func(error)
 	OnReturned    func()
+
+	// HoldLimit and OnReport are for debug builds (see there); others do not look at them.
+	//
+	// HoldLimit is how long an element may be out before that is reported, once, while it
+	// is out. Default no limit.
+	HoldLimit time.Duration
+
+	// OnReport is told what a debug build notices. It is called from whatever goroutine
+	// noticed it, several at once, and while that is inside a call of the pool: it must not
+	// wait for the pool. Without it Close returns the first 16 reports in its
+	// error, but for refused puts, which their callers know of.
+	OnReport func(Report)
 }
 
 // resolve checks what is set and replaces what is not by its default, on a machine with so many bytes of
@@ -129,6 +141,7 @@ func (o Options) resolve(memory int64) (Options, error) {
 		{"RestInterval", int64(o.RestInterval)},
 		{"IdleAfter", int64(o.IdleAfter)}, {"MinAge", int64(o.MinAge)}, {"MaxBackoff", int64(o.MaxBackoff)},
 		{"MaxBytes", o.MaxBytes}, {"ElemSize", o.ElemSize},
+		{"HoldLimit", int64(o.HoldLimit)},
 	} {
 		if v.value < 0 {
 			return o, fmt.Errorf("%w: %s is negative (%d): leave it zero for the default", ErrBadOptions, v.name, v.value)

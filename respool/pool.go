@@ -49,6 +49,8 @@ type Pool[T any] struct {
 
 	line     line          // those who wait
 	returned chan struct{} // see Returned
+
+	debug ledger[T]
 }
 
 // hotErrors are what Get and Put return, made beforehand.
@@ -70,6 +72,7 @@ const noDip = math.MaxInt64
 // ctx bounds New only, and the pool must be closed to end its worker. The source
 // is also called with ctx's values.
 func New[T any](ctx context.Context, src Source[T], opts Options) (*Pool[T], error) {
+	mightSleep()
 	fail := func(err error) (*Pool[T], error) {
 		return nil, &OpError{Op: "new", Pool: opts.Name, Err: err}
 	}
@@ -109,6 +112,7 @@ func New[T any](ctx context.Context, src Source[T], opts Options) (*Pool[T], err
 	p.blanks.fill(links, opts.Max+1)
 	p.line.init(opts, &p.ready)
 	p.view.start = time.Now()
+	p.debug.init(p)
 	if err := p.fill(ctx, max(opts.Min, opts.Low)); err != nil {
 		return fail(err)
 	}
@@ -146,7 +150,13 @@ func (p *Pool[T]) fill(ctx context.Context, n int) error {
 // classes (see As), it returns ErrEmpty, once Close was called ErrClosed. It never sleeps.
 //
 //gommu:nosleep
-func (p *Pool[T]) Get() (T, error) { return p.get(Ordinary) }
+func (p *Pool[T]) Get() (T, error) {
+	e, err := p.get(Ordinary)
+	if debugging && err == nil {
+		p.debug.got(e, Ordinary)
+	}
+	return e, err
+}
 
 //gommu:nosleep
 func (p *Pool[T]) get(c Class) (T, error) {
@@ -155,6 +165,7 @@ func (p *Pool[T]) get(c Class) (T, error) {
 	if i == 0 {
 		return p.getSlow(c)
 	}
+	pauseAt("get: popped")
 	if int64(left) < p.dip.Load() {
 		p.dipped(left)
 	}
@@ -174,6 +185,7 @@ func (p *Pool[T]) getSlow(c Class) (T, error) {
 		var none T
 		return none, p.refusal(head)
 	}
+	pauseAt("get: popped")
 	var e [1]T
 	p.dipped(left)
 	p.hand(e[:], []uint32{i})
@@ -211,10 +223,19 @@ func (p *Pool[T]) dipped(n int) {
 //
 //gommu:nosleep
 func (p *Pool[T]) Put(e T) error {
+	if debugging {
+		return p.debug.put(e, p.put)
+	}
+	return p.put(e)
+}
+
+//gommu:nosleep
+func (p *Pool[T]) put(e T) error {
 	i := p.blanks.get()
 	if i == 0 {
 		return p.noBlank()
 	}
+	pauseAt("put: slot taken")
 	p.elems[i] = e
 	if p.ready.tryPush(i, sealed, &p.bound) {
 		return nil

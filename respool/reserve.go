@@ -94,7 +94,12 @@ func (r *Reservation[T]) Get() (T, error) {
 	e := p.elems[i]
 	p.elems[i] = none // keep nothing alive that e points to
 	p.reserved.Add(-1)
+	pauseAt("draw: not reserved any more")
 	p.blanks.put(i)
+	if debugging {
+		p.debug.setAside(r)
+		p.debug.got(e, r.class)
+	}
 	return e, nil
 }
 
@@ -104,6 +109,14 @@ func (r *Reservation[T]) Get() (T, error) {
 //
 //gommu:nosleep
 func (r *Reservation[T]) Put(e T) error {
+	if debugging {
+		return r.p.debug.put(e, r.put)
+	}
+	return r.put(e)
+}
+
+//gommu:nosleep
+func (r *Reservation[T]) put(e T) error {
 	p := r.p
 	if p.ready.head.Load()&sealed != 0 {
 		return p.errs.putClosed
@@ -112,7 +125,9 @@ func (r *Reservation[T]) Put(e T) error {
 	if i == 0 {
 		return p.noBlank()
 	}
+	pauseAt("reservation put: slot taken")
 	p.reserved.Add(1)
+	pauseAt("reservation put: counted")
 	if p.ready.overloaded(&p.bound) {
 		p.reserved.Add(-1)
 		p.blanks.put(i)
@@ -120,6 +135,7 @@ func (r *Reservation[T]) Put(e T) error {
 	}
 	p.elems[i] = e
 	r.link(i, 1)
+	p.debug.setAside(r)
 	return nil
 }
 
@@ -144,6 +160,10 @@ func (s *Reservation[T]) splitOff(r *Reservation[T], n int) (*Reservation[T], er
 	var unused notes
 	s.p, s.class, s.first, s.n = r.p, r.class, r.first, n
 	r.first, r.n = r.after(n, &unused), r.n-n
+	if debugging {
+		r.p.debug.setAside(r)
+		r.p.debug.setAside(s)
+	}
 	return s, nil
 }
 
@@ -165,11 +185,13 @@ func (r *Reservation[T]) giveBack(n int) error {
 	var notes notes
 	p, rest := r.p, r.after(n, &notes)
 	p.reserved.Add(int64(-n)) // before the push, see bound
+	pauseAt("return: not reserved any more")
 	if p.ready.pushChain(r.first, n, sealed, nil, &notes) != done {
 		p.reserved.Add(int64(n))
 		return p.errs.returnClosed
 	}
 	r.first, r.n = rest, r.n-n
+	p.debug.setAside(r)
 	return nil
 }
 
@@ -186,9 +208,11 @@ func (r *Reservation[T]) take(n int, refuse uint64) error {
 	if first == 0 {
 		return p.line.refusal(head)
 	}
+	pauseAt("reserve: popped")
 	p.reserved.Add(int64(n))
 	p.dipped(left)
 	r.link(first, n)
+	p.debug.setAside(r)
 	return nil
 }
 

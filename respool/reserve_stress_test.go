@@ -184,7 +184,7 @@ func TestReserveStress(t *testing.T) {
 func reserveStress(t *testing.T, early bool) {
 	const users = 6
 	rounds := 20_000
-	if testing.Short() {
+	if testing.Short() || debugging {
 		rounds /= 10
 	}
 	o := Options{
@@ -194,7 +194,7 @@ func reserveStress(t *testing.T, early bool) {
 	srcs := []*atoms{{t: t}, {t: t}}
 	var ps []*Pool[*atom]
 	for len(ps) < 2 {
-		p, err := New(t.Context(), srcs[len(ps)], o)
+		p, err := New(t.Context(), srcs[len(ps)], holdAndWait(t, o))
 		if err == nil {
 			ps = append(ps, p)
 		}

@@ -82,6 +82,7 @@ func ReserveAllWait(ctx context.Context, parts ...Part) error {
 }
 
 func waitAll(ctx context.Context, parts []Part) error {
+	mightSleep()
 	order, err := inOrder(parts)
 	if err != nil || len(order) == 0 {
 		return err
@@ -92,6 +93,7 @@ func waitAll(ctx context.Context, parts []Part) error {
 		k, n = ofOnePool(order[at:])
 		l := place{order[at].r.queue(), order[at].r.of(), n}
 		places = append(places, l)
+		mayWait(l.line)
 		quiet = quiet && l.above(l.class) == 0
 	}
 	if err := ctx.Err(); err != nil {

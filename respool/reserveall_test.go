@@ -281,7 +281,8 @@ func TestReserveAllWhileACloseEnds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				vs := []*vault{newVault(t), newVault(t), newVault(t)}
-				ps := []*Pool[int]{open(t, vs[0], dry(4)), open(t, vs[1], dry(4)), open(t, vs[2], dry(4))}
+				o := holdAndWait(t, dry(4))
+				ps := []*Pool[int]{open(t, vs[0], o), open(t, vs[1], o), open(t, vs[2], o)}
 				a, b := reserve(t, ps[0], 1), reserve(t, ps[1], 1)
 				closes := func() { wantLeak(t, ps[0].Close(ended()), 3, context.Canceled) }
 				c := Part{between{reserveNone(ps[2]), closes}, 1}

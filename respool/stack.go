@@ -104,6 +104,9 @@ func (s *stack) tryPush(i uint32, refuse uint64, b *bound) bool {
 	if link, l := &s.links[i], h&indexMask|(below+1)<<indexBits; link.Load() != l {
 		link.Store(l)
 	}
+	if debugging {
+		pauseIf(refuse, "push: before the swap")
+	}
 	return s.head.CompareAndSwap(h, h&^indexMask|uint64(i))
 }
 
@@ -142,6 +145,7 @@ func (s *stack) push(i uint32, refuse uint64, b *bound) pushed {
 		if link.Load() != l { // a store is a locked instruction, and often needless
 			link.Store(l)
 		}
+		pauseIf(refuse, "push: before the swap")
 		if s.head.CompareAndSwap(h, h&^indexMask|uint64(i)) {
 			return done
 		}
@@ -169,6 +173,7 @@ func (s *stack) pop(keep int, refuse uint64) (i uint32, left int, head uint64) {
 			}
 			continue // or the depth may be of another time
 		}
+		pauseIf(refuse, "pop: before the swap")
 		if s.head.CompareAndSwap(h, (h&^indexMask+tagOne)|l&indexMask) {
 			return uint32(top), int(l>>indexBits) - 1, h
 		}
@@ -184,6 +189,9 @@ func (s *stack) tryPop(keep int, refuse uint64) (top uint64, left int) {
 	top = h & indexMask
 	l := s.links[top].Load()
 	left = int(l>>indexBits) - 1
+	if debugging {
+		pauseIf(refuse, "pop: before the swap")
+	}
 	if h&refuse != 0 || left < keep || !s.head.CompareAndSwap(h, h&^indexMask+tagOne|l&indexMask) {
 		top = 0
 	}
@@ -220,6 +228,7 @@ func (s *stack) popSlots(dst []uint32, least, keep int, refuse uint64) (n, left 
 			}
 			at = below
 		}
+		pauseIf(refuse, "pop: before the swap")
 		if s.head.CompareAndSwap(h, (h&^indexMask+uint64(n)<<tagShift)|at) {
 			return n, depth - n, h
 		}
@@ -245,6 +254,7 @@ func (s *stack) pushSlots(slots []uint32, refuse uint64, b *bound) pushed {
 			continue
 		}
 		linkSlots(s.links, slots, top, depth)
+		pauseIf(refuse, "push: before the swap")
 		if s.head.CompareAndSwap(h, h&^indexMask|uint64(slots[0])) {
 			return done
 		}

@@ -293,7 +293,7 @@ func TestStackABAOfChain(t *testing.T) {
 func TestStackStress(t *testing.T) {
 	const slots, workers = 3, 8
 	rounds := 100_000
-	if testing.Short() {
+	if testing.Short() || debugging {
 		rounds /= 10
 	}
 	var s stack

@@ -115,7 +115,7 @@ func TestStress(t *testing.T) {
 func stress(t *testing.T, o Options, early bool) {
 	const users = 8
 	rounds := 50_000
-	if testing.Short() {
+	if testing.Short() || debugging {
 		rounds /= 10
 	}
 	src := &atoms{t: t}

@@ -3,11 +3,29 @@ package respool
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 )
+
+// holdAndWait is o for tests that hold elements while they wait for more, which a debug build
+// reports; of what leaks Close tells.
+func holdAndWait(t testing.TB, o Options) Options {
+	o.OnReport = func(r Report) {
+		if r.Kind != PoolCycle && r.Kind != Leaked {
+			t.Error(r)
+		}
+	}
+	return o
+}
+
+// firstLine is the text of err without what a debug build adds.
+func firstLine(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return line
+}
 
 var errVault = errors.New("vault says no")
 
@@ -142,4 +160,12 @@ func checkSum[T any](t interface {
 	if s.Free+s.InUse+s.Cached+s.Reserved > p.opts.Max {
 		t.Errorf("above Max %d: %+v", p.opts.Max, s)
 	}
+}
+
+// must is e of a call that cannot fail.
+func must[T any](e T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return e
 }

@@ -51,11 +51,13 @@ func (p *Pool[T]) getWait(ctx context.Context, c Class) (T, error) {
 // GetWait and ReserveWait, and those who Wait are let go one by one, a look of the worker
 // apart.
 func (p *Pool[T]) Wait(ctx context.Context) error {
+	mightSleep()
 	l := &p.line
 	keep := p.keep[Ordinary]
 	if l.max == keep {
 		return l.errs.never
 	}
+	mayWait(l)
 	look := func() error {
 		if h := p.ready.head.Load(); h&closing != 0 || p.ready.depth() <= keep {
 			return l.refusal(h)

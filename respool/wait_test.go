@@ -126,7 +126,7 @@ func TestWaitingWakesTheWorker(t *testing.T) {
 func TestWaitWhileSourceIsStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := newVault(t)
-		p := open(t, v, Options{Low: 1, High: 1, Max: 8})
+		p := open(t, v, holdAndWait(t, Options{Low: 1, High: 1, Max: 8}))
 		block := make(chan struct{})
 		v.block = block
 		es := get(t, p, 1)
@@ -278,7 +278,7 @@ func TestBarrierOpensAgain(t *testing.T) {
 func TestCancelWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := newVault(t)
-		p := open(t, v, dry(2))
+		p := open(t, v, holdAndWait(t, dry(2)))
 		es := get(t, p, 2)
 		ctxs := make([]context.CancelFunc, 3)
 		done := make(chan error, 3)
@@ -322,7 +322,7 @@ func TestCancelWaiting(t *testing.T) {
 func TestCloseEndsWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v, w := newVault(t), newVault(t)
-		p, q := open(t, v, dry(2)), open(t, w, dry(2))
+		p, q := open(t, v, holdAndWait(t, dry(2))), open(t, w, holdAndWait(t, dry(2)))
 		es, fs := get(t, p, 2), get(t, q, 2)
 		done := make(chan error, 10)
 		go func() { _, err := q.ReserveWait(t.Context(), 2); done <- err }() // not of p

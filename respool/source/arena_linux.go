@@ -36,6 +36,8 @@ type arena struct {
 	first  int // no slot of the table before it has room
 	stats  MemoryStats
 	closed bool
+
+	poison poison
 }
 
 // A chunk is memory that is mapped and unmapped as a whole.

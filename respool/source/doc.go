@@ -37,6 +37,13 @@
 // Faulty keeps the elements whose Free it failed, because the source before which it
 // stands never saw them: Reclaim gives them back.
 //
+// # Debug builds
+//
+// Pages and HugePages are [respool.Poisoner]s: in a debug build of the pool a block that lies
+// in it has its bits inverted, so that who reads it after it was put reads nonsense, and who
+// writes it, a device included, is found out when it leaves. Then it has again the contents
+// with which it was put. Values does what it is told to, Faulty what the source behind it does.
+//
 // # What may block
 //
 // Alloc, Free, Stats and Close of Pages and HugePages take a mutex that is held during mmap,

@@ -107,3 +107,18 @@ func (f *Faulty[T]) found() (e T, ok bool) {
 	f.lost = f.lost[:n-1]
 	return e, true
 }
+
+// Poison calls Poison of the source, if that is a respool.Poisoner.
+func (f *Faulty[T]) Poison(e T) {
+	if p, ok := f.Source.(respool.Poisoner[T]); ok {
+		p.Poison(e)
+	}
+}
+
+// Check returns what Check of the source returns, if that is a respool.Poisoner.
+func (f *Faulty[T]) Check(e T) error {
+	if p, ok := f.Source.(respool.Poisoner[T]); ok {
+		return p.Check(e)
+	}
+	return nil
+}

@@ -10,6 +10,11 @@ type Values[T any] struct {
 
 	// Dispose disposes of a value that New made. Without it the garbage collector does.
 	Dispose func(T) error
+
+	// Spoil and Restore, if both are set, are the Poison and Check of respool.Poisoner, which
+	// debug builds of the pool call.
+	Spoil   func(T)
+	Restore func(T) error
 }
 
 // Alloc returns what New returns, or the error of a context that has ended. New is not
@@ -28,4 +33,19 @@ func (v Values[T]) Free(e T) error {
 		return nil
 	}
 	return v.Dispose(e)
+}
+
+// Poison calls Spoil.
+func (v Values[T]) Poison(e T) {
+	if v.Spoil != nil && v.Restore != nil {
+		v.Spoil(e)
+	}
+}
+
+// Check returns what Restore returns.
+func (v Values[T]) Check(e T) error {
+	if v.Spoil == nil || v.Restore == nil {
+		return nil
+	}
+	return v.Restore(e)
 }

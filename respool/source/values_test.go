@@ -66,3 +66,31 @@ func TestValuesZero(t *testing.T) {
 		t.Errorf("Free: %v", err)
 	}
 }
+
+func TestValuesPoison(t *testing.T) {
+	e := 1
+	v := Values[*int]{Spoil: func(e *int) { *e = -*e }}
+	v.Poison(&e)
+	if err := v.Check(&e); err != nil || e != 1 {
+		t.Errorf("Spoil without Restore: %v, %d", err, e)
+	}
+	v.Restore = func(e *int) error {
+		if *e = -*e; *e != 1 {
+			return errTest
+		}
+		return nil
+	}
+	f := &Faulty[*int]{Source: v}
+	f.Poison(&e)
+	if e != -1 {
+		t.Errorf("not spoilt: %d", e)
+	}
+	if err := f.Check(&e); err != nil || e != 1 {
+		t.Errorf("Check: %v, %d", err, e)
+	}
+	f.Poison(&e)
+	e = -2
+	if err := f.Check(&e); err != errTest {
+		t.Errorf("Check after a write: %v", err)
+	}
+}
