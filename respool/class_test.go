@@ -182,7 +182,7 @@ func TestMarksThatCannotBe(t *testing.T) {
 func TestClassesPassEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := newVault(t)
-		p := open(t, v, Options{Low: 3, High: 3, Max: 3, OrdinaryMark: 2, AtomicMark: 1})
+		p := open(t, v, holdAndWait(t, Options{Low: 3, High: 3, Max: 3, OrdinaryMark: 2, AtomicMark: 1}))
 		v.setFail(always)
 		es := get(t, p, 1)
 		stop, cancel := context.WithCancel(t.Context())
