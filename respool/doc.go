@@ -169,7 +169,8 @@
 // A [Report] goes to Options.OnReport; where that is nil it is part of Close's error ([ErrReported]).
 //
 // Elements are told apart by these rules. Pointers, channels, maps and slices are known by their
-// address, a slice by that of its first element. Other comparable types are known by their value,
+// address, a slice by that of its first element; the pool does not keep them alive, so a new one at the
+// address of one that was lost and collected passes for it. Other comparable types are known by their value,
 // if no floating-point number or interface is in it: change none of it while it is out. Other structs and
 // arrays are known by the first pointer, channel, map, slice or interface in them. What an interface holds goes by
 // the same rules. Elements without any of these, and nil ones, are only counted, as without the tag. Of equal elements the pool
