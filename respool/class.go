@@ -47,7 +47,7 @@ func (p *Pool[T]) As(c Class) Access[T] {
 //
 //gommu:nosleep
 func (a Access[T]) Get() (T, error) {
-	e, err := a.p.get(a.c)
+	e, err := a.p.get(a.p.keep[a.c], barred(a.c))
 	if debugging && err == nil {
 		a.p.debug.got(e, a.c)
 	}

@@ -14,8 +14,8 @@ import (
 type Pool[T any] struct {
 	src    Source[T]
 	opts   Options
-	elems  []T              // by slot number; slot 0 does not exist
-	keep   [classes + 1]int // indexed without a check
+	elems  []T // by slot number; slot 0 does not exist
+	keep   [classes]int
 	errs   hotErrors
 	filled uint64
 	shut   atomic.Bool // Close was called, for caches, who do not look at ready
@@ -86,7 +86,7 @@ func New[T any](ctx context.Context, src Source[T], opts Options) (*Pool[T], err
 	p := &Pool[T]{
 		src:      src,
 		opts:     opts,
-		keep:     [classes + 1]int{Ordinary: opts.OrdinaryMark, Atomic: opts.AtomicMark},
+		keep:     [classes]int{Ordinary: opts.OrdinaryMark, Atomic: opts.AtomicMark},
 		stopped:  make(chan struct{}),
 		closer:   make(chan struct{}, 1),
 		returned: make(chan struct{}, 1),
@@ -151,7 +151,7 @@ func (p *Pool[T]) fill(ctx context.Context, n int) error {
 //
 //gommu:nosleep
 func (p *Pool[T]) Get() (T, error) {
-	e, err := p.get(Ordinary)
+	e, err := p.get(p.keep[Ordinary], barred(Ordinary))
 	if debugging && err == nil {
 		p.debug.got(e, Ordinary)
 	}
@@ -159,11 +159,10 @@ func (p *Pool[T]) Get() (T, error) {
 }
 
 //gommu:nosleep
-func (p *Pool[T]) get(c Class) (T, error) {
-	keep := p.keep[c&classes]
-	i, left := p.ready.tryPop(keep, barred(c))
+func (p *Pool[T]) get(keep int, refuse uint64) (T, error) {
+	i, left := p.ready.tryPop(keep, refuse)
 	if i == 0 {
-		return p.getSlow(c)
+		return p.getSlow(keep, refuse)
 	}
 	pauseAt("get: popped")
 	if int64(left) < p.dip.Load() {
@@ -179,8 +178,8 @@ func (p *Pool[T]) get(c Class) (T, error) {
 // getSlow is get where the first try failed.
 //
 //gommu:nosleep
-func (p *Pool[T]) getSlow(c Class) (T, error) {
-	i, left, head := p.ready.pop(p.keep[c&classes], barred(c))
+func (p *Pool[T]) getSlow(keep int, refuse uint64) (T, error) {
+	i, left, head := p.ready.pop(keep, refuse)
 	if i == 0 {
 		var none T
 		return none, p.refusal(head)
