@@ -1,11 +1,13 @@
 # make test   sets up what is missing (QEMU, kernel: no root needed) and runs every test, real QEMU included
 # make check  the static part: format, vet, staticcheck, builds elsewhere, go.mod fresh
 # make race   the lock-free parts and the tables under the race detector (needs a C compiler)
+# make debug  the pool's debug builds: holders, poison, circles, and calls stopped in the middle
+# make soak   10^9 calls of the pool
 # make bench  the benchmarks, peers in the same run
 
 GO ?= go
 
-.PHONY: all check test race setup bench fuzz
+.PHONY: all check test race debug soak setup bench fuzz
 
 all: check test
 
@@ -28,6 +30,13 @@ check:
 
 race:
 	$(GO) test -race -count=1 -timeout 10m ./respool/... ./pagetable/... ./pci/... ./vfio/... ./iommu/...
+
+debug:
+	$(GO) vet -tags debug ./respool/...
+	$(GO) test -tags debug -count=1 -timeout 10m ./respool ./respool/source
+
+soak:
+	$(GO) test -count=1 -run Soak -timeout 60m ./respool -soak 1e9
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./respool/... ./pagetable/...
