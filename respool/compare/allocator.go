@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"reflect"
-	"runtime"
 	"sync/atomic"
 	"time"
 )
@@ -59,8 +57,9 @@ type Calls struct {
 // A simulated allocator is a discipline.Backing.
 type simulated struct {
 	Allocator
-	seed  uint64
-	start atomic.Pointer[time.Time] // of the trace; nil before it
+	seed    uint64
+	byTasks bool                      // see contender
+	start   atomic.Pointer[time.Time] // of the trace; nil before it
 
 	draws atomic.Uint64
 	last  atomic.Uint64
@@ -135,25 +134,11 @@ func (s *simulated) pressed(now time.Time) bool {
 
 // counters are those that the call under way is to be counted in.
 func (s *simulated) counters() *counters {
-	if fromTask() {
+	if s.byTasks && s.start.Load() != nil {
 		return &s.caller
 	}
 	return &s.others
 }
-
-// fromTask says whether a task's call is on this goroutine's stack: no discipline tells its source on
-// whose behalf it is called. The look takes about a microsecond, as part of the call's cost.
-func fromTask() bool {
-	var pcs [48]uintptr
-	for _, pc := range pcs[:runtime.Callers(3, pcs[:])] {
-		if f := runtime.FuncForPC(pc - 1); f != nil && f.Entry() == taskCall {
-			return true
-		}
-	}
-	return false
-}
-
-var taskCall = reflect.ValueOf((*task).call).Pointer()
 
 // longest is the longest that an Alloc stays on the processor.
 const longest = 50 * time.Microsecond

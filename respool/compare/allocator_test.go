@@ -4,8 +4,13 @@ import (
 	"context"
 	"errors"
 	"math"
+	"runtime"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"gommu/respool/discipline"
 )
 
 // The draws are from the normal distribution, and a cost has the quantiles that it says.
@@ -68,38 +73,59 @@ func TestPressure(t *testing.T) {
 	}
 }
 
-// through is a user that calls the allocator in all ways, by itself and by another goroutine.
-type through struct{ src *simulated }
-
-func (u through) Get() (element, error) { return u.src.TryAlloc() }
-
-func (u through) GetWait(ctx context.Context) (element, error) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if e, err := u.src.Alloc(ctx); err == nil {
-			_ = u.src.Free(e) // Free never fails
-		}
-	}()
-	<-done
-	return u.src.Alloc(ctx)
+// A witness is a backing that looks who calls it.
+type witness struct {
+	discipline.Backing[element]
+	byTasks, byOthers atomic.Int64
 }
 
-func (u through) Put(e element) error { return u.src.Free(e) }
+func (w *witness) TryAlloc() (element, error) { w.look(); return w.Backing.TryAlloc() }
 
-// Calls of the allocator are told apart by who makes them.
+func (w *witness) Alloc(ctx context.Context) (element, error) {
+	w.look()
+	return w.Backing.Alloc(ctx)
+}
+
+func (w *witness) Free(e element) error { w.look(); return w.Backing.Free(e) }
+
+// look finds whether a task's call is on this goroutine's stack.
+func (w *witness) look() {
+	var pcs [64]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
+	for more := true; more; {
+		var f runtime.Frame
+		if f, more = frames.Next(); strings.HasSuffix(f.Function, "compare.(*task).run") {
+			w.byTasks.Add(1)
+			return
+		}
+	}
+	w.byOthers.Add(1)
+}
+
+// The calls of the allocator are counted for those who make them.
 func TestCallersPath(t *testing.T) {
-	src := &simulated{Allocator: quick}
-	task := newTask([]Event{{Call: Get}, {Call: GetWait}, {Call: Put, Of: 0}, {Call: Put, Of: 1}}, through{src}, time.Minute)
-	task.start = time.Now()
-	task.run(t.Context())
-	if task.err != nil {
-		t.Fatal(task.err)
-	}
-	if got, want := src.caller.calls(), (Calls{Try: 1, Alloc: 1, Free: 2}); got != want {
-		t.Errorf("on the task's path %+v, want %+v", got, want)
-	}
-	if got, want := src.others.calls(), (Calls{Alloc: 1, Free: 1}); got != want {
-		t.Errorf("by others %+v, want %+v", got, want)
+	for _, name := range Names() {
+		tr, err := NewTrace(TraceOptions{Name: name, Seed: 4, Tasks: 3, Length: 60 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range contenders(tr, 8) {
+			w, create := &witness{}, c.create
+			c.create = func(ctx context.Context, src discipline.Backing[element]) (discipline.Discipline[element], error) {
+				w.Backing = src
+				return create(ctx, w)
+			}
+			r, err := c.run(t.Context(), tr, Options{Patience: time.Minute})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := w.byTasks.Load(), int64(r.Callers.Try+r.Callers.Alloc+r.Callers.Free); got != want || (got > 0) != c.byTasks {
+				t.Errorf("%s, %s: %d calls by tasks, %d counted", name, c.name, got, want)
+			}
+			// Close frees what there is, which is not counted.
+			if got, want := w.byOthers.Load(), int64(r.Beforehand+r.Others.Try+r.Others.Alloc+r.Others.Free); got < want {
+				t.Errorf("%s, %s: %d calls by others, %d counted", name, c.name, got, want)
+			}
+		}
 	}
 }

@@ -57,7 +57,7 @@ func Run(ctx context.Context, t *Trace, o Options) ([]Result, error) {
 
 // run runs the trace through one discipline.
 func (c contender) run(ctx context.Context, t *Trace, o Options) (Result, error) {
-	src := &simulated{Allocator: t.Allocator, seed: t.Seed}
+	src := &simulated{Allocator: t.Allocator, seed: t.Seed, byTasks: c.byTasks}
 	r := Result{Name: c.name, Setup: c.set}
 	d, err := c.create(ctx, src)
 	if err != nil {

@@ -70,9 +70,7 @@ func (t *task) make(ctx context.Context, i int, e Event) {
 	}
 }
 
-// call is on the stack of all that a task's call does: see fromTask.
-//
-//go:noinline
+// call makes the call itself.
 func (t *task) call(ctx context.Context, i int, e Event) (err error) {
 	switch e.Call {
 	case Get:
