@@ -25,6 +25,7 @@ type contender struct {
 // which has so much that it cannot fail, however late the tasks are.
 func contenders(t *Trace, ready int) []contender {
 	pool := respool.Options{Min: ready, Low: (ready + 1) / 2, High: ready, Max: 2*t.PeakApart + 4*ready}
+	pool.OnReport = func(respool.Report) {} // in debug builds: tasks wait, with patience, while they hold elements
 	mempool := discipline.AllocatorFirstOptions{Reserve: ready}
 	shards := min(runtime.GOMAXPROCS(0), len(t.Tasks), ready)
 	perCPU := discipline.PerCPUOptions{Shards: shards, Size: ready / shards}

@@ -41,8 +41,10 @@ func (r *run) open(under Discipline, m *memory, name string, n int) (*stock, err
 	return &stock{count: &count{name: name, total: n + m.free()}, from: a}, nil
 }
 
-// openPool makes a pool, as small as o.Min and as large as o.Max.
+// openPool makes a pool, as small as o.Min and as large as o.Max. What a debug build reports is not heard: the
+// circles are what is played, and what is not given back Close tells as well.
 func (r *run) openPool(m *memory, o respool.Options) (*stock, error) {
+	o.OnReport = func(respool.Report) {}
 	p, err := respool.New(r.ctx, m, o)
 	if err != nil {
 		return nil, err
