@@ -66,16 +66,14 @@ func runCompare(cmd *cobra.Command, opts compareOptions) error {
 	if err != nil {
 		return err
 	}
-	if opts.plot != "" {
-		if err := plotComparison(opts.plot, trace, results); err != nil {
-			return err
-		}
-	}
 	r := comparison{trace, opts.run, compare.ClockCost(), results}
-	if opts.asJSON {
-		return r.json(cmd.OutOrStdout())
+	if err := r.print(cmd.OutOrStdout(), opts.asJSON); err != nil {
+		return err
 	}
-	return r.text(cmd.OutOrStdout())
+	if opts.plot == "" {
+		return nil
+	}
+	return plotComparison(opts.plot, trace, results) // last: the figures are not lost where it fails
 }
 
 var errFlag = errors.New("bad flag")

@@ -27,11 +27,18 @@ caller's     calls of the allocator that a task made or waited for inside a get 
              alloc = with reclaim, free
 background   calls that a goroutine of the discipline made meanwhile, on nobody's path
 held         elements that exist, ready or out, as the allocator counts them: the most, the mean over time, and at the end, when all are put back;
-             pool-first frees what it has too many of when that was idle for 1 s
+             pool-first frees what was idle for 1 s, but nothing within 10 s of the last that it made
 late         the most that a call began later than the trace has it, for slow calls before it or for the scheduler: above some ms a task fell behind
 latency      from call to return, failed calls too; reading the clock, %v, is in it. A task that is late makes its calls as fast as it can.
              p99.99 says less than it seems to where there are fewer than 100 000 calls
 `
+
+func (c *comparison) print(w io.Writer, asJSON bool) error {
+	if asJSON {
+		return c.json(w)
+	}
+	return c.text(w)
+}
 
 func (c *comparison) text(w io.Writer) error {
 	c.head(w)
