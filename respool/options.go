@@ -207,12 +207,18 @@ func (o *Options) defaultMax() int {
 func (o *Options) setTimes() {
 	if o.MinInterval == 0 {
 		o.MinInterval = defaultMinInterval
-		if o.MaxInterval != 0 {
-			o.MinInterval = min(o.MinInterval, o.MaxInterval)
+		for _, above := range []time.Duration{o.MaxInterval, o.RestInterval} {
+			if above != 0 {
+				o.MinInterval = min(o.MinInterval, above)
+			}
 		}
 	}
 	if o.MaxInterval == 0 {
-		o.MaxInterval = max(defaultMaxInterval, o.MinInterval)
+		o.MaxInterval = defaultMaxInterval
+		if o.RestInterval != 0 {
+			o.MaxInterval = min(o.MaxInterval, o.RestInterval)
+		}
+		o.MaxInterval = max(o.MaxInterval, o.MinInterval)
 	}
 	if o.RestInterval == 0 {
 		o.RestInterval = restsPerLook * o.MaxInterval

@@ -34,10 +34,13 @@ func TestDefaults(t *testing.T) {
 			t.Errorf("%+v: %v\n%s", c.set, err, diff)
 		}
 	}
-	for _, o := range []Options{{MinInterval: time.Second}, {MaxInterval: time.Microsecond}} {
+	for _, o := range []Options{{MinInterval: time.Second}, {MaxInterval: time.Microsecond}, {RestInterval: time.Microsecond}} {
 		if got, err := o.resolve(0); err != nil || got.MinInterval != got.MaxInterval {
 			t.Errorf("%+v gives %+v, %v", o, got, err)
 		}
+	}
+	if got, err := (Options{RestInterval: 5 * time.Millisecond}).resolve(0); err != nil || got.MaxInterval != got.RestInterval {
+		t.Errorf("a short RestInterval gives %+v, %v", got, err)
 	}
 }
 
@@ -49,6 +52,9 @@ func TestBadOptions(t *testing.T) {
 		"Low (6) is above High (5): lower Low or raise High":   {Low: 6, High: 5},
 		"Step (9) is above Max (4): lower Step or raise Max":   {Step: 9, Max: 4},
 		"MinInterval (1s) is above MaxInterval (1ms): lower":   {MinInterval: time.Second, MaxInterval: time.Millisecond},
+		"MaxInterval (2s) is above RestInterval (1s): lower":   {MaxInterval: 2 * time.Second, RestInterval: time.Second},
+		"OrdinaryMark (4) is not below Low (4), where the":     {OrdinaryMark: 4, Low: 4},
+		"AtomicMark (3) is above OrdinaryMark (2): lower":      {OrdinaryMark: 2, AtomicMark: 3},
 		"Min is negative (-1): leave it zero for the default":  {Min: -1},
 		"IdleAfter is negative (-1000000000): leave it zero":   {IdleAfter: -time.Second},
 		"16777216 elements are more than a pool can hold: use": {Max: 1 << 24},
