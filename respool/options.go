@@ -183,12 +183,13 @@ func (o *Options) setMarks() {
 		o.Max = o.defaultMax()
 	}
 	if o.Low == 0 {
-		o.Low = min(defaultLow, (o.Max+3)/4)
+		most := o.Max
 		if o.High != 0 {
-			o.Low = min(o.Low, (o.High+3)/4)
+			most = min(most, o.High)
 		}
+		o.Low = min(defaultLow, (most+3)/4)
 		if o.OrdinaryMark > 0 {
-			o.Low += o.OrdinaryMark
+			o.Low = min(o.Low+o.OrdinaryMark, most)
 		}
 	}
 	if o.High == 0 {

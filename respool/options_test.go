@@ -25,6 +25,8 @@ func TestDefaults(t *testing.T) {
 		{Options{High: 8}, Options{Low: 2, High: 8, Max: 1024, Step: 1}},
 		{Options{Low: 1000}, Options{Low: 1000, High: 2000, Max: 4000, Step: 250}},
 		{Options{Low: 6, Max: 10}, Options{Low: 6, High: 10, Max: 10, Step: 1}},
+		{Options{Max: 10, OrdinaryMark: 8}, Options{Low: 10, High: 10, Max: 10, Step: 1, OrdinaryMark: 8}},
+		{Options{High: 5, OrdinaryMark: 4}, Options{Low: 5, High: 5, Max: 1024, Step: 1, OrdinaryMark: 4}},
 		{Options{Min: 1 << 23}, Options{Min: 1 << 23, Low: 16, High: 32, Max: maxElements, Step: 4}},
 	} {
 		c.want.MinInterval, c.want.MaxInterval, c.want.RestInterval = rest.MinInterval, rest.MaxInterval, rest.RestInterval
@@ -53,7 +55,7 @@ func TestBadOptions(t *testing.T) {
 		"Step (9) is above Max (4): lower Step or raise Max":   {Step: 9, Max: 4},
 		"MinInterval (1s) is above MaxInterval (1ms): lower":   {MinInterval: time.Second, MaxInterval: time.Millisecond},
 		"MaxInterval (2s) is above RestInterval (1s): lower":   {MaxInterval: 2 * time.Second, RestInterval: time.Second},
-		"OrdinaryMark (4) is not below Low (4), where the":     {OrdinaryMark: 4, Low: 4},
+		"OrdinaryMark (4) is not below Low (4), where the":     {OrdinaryMark: 4, Max: 4},
 		"AtomicMark (3) is above OrdinaryMark (2): lower":      {OrdinaryMark: 2, AtomicMark: 3},
 		"Min is negative (-1): leave it zero for the default":  {Min: -1},
 		"IdleAfter is negative (-1000000000): leave it zero":   {IdleAfter: -time.Second},

@@ -321,6 +321,37 @@ func TestClose(t *testing.T) {
 	})
 }
 
+// Closes take turns. One whose context ends before its turn says so, and the one at work goes on.
+func TestClosesTakeTurns(t *testing.T) {
+	each(t, func(t *testing.T, k kind) {
+		v := newVault(t)
+		d := k.must(t, v, 2)
+		a, err := d.Get()
+		if err != nil {
+			t.Fatal(err)
+		}
+		closed := make(chan error, 2)
+		for range 2 {
+			go func() { closed <- d.Close(context.Background()) }()
+		}
+		synctest.Wait()
+		if err := d.Close(ended()); !errors.Is(err, context.Canceled) || !errors.Is(err, respool.ErrLeaked) || outOf(err) != 1 {
+			t.Errorf("out of turn: %v", err)
+		}
+		if err := d.Put(a); err != nil {
+			t.Error(err)
+		}
+		for range 2 {
+			if err := <-closed; err != nil {
+				t.Error(err)
+			}
+		}
+		if d.Held() != 0 || v.left() != 0 {
+			t.Errorf("after Close %d are held and %d not freed", d.Held(), v.left())
+		}
+	})
+}
+
 func outOf(err error) int {
 	if e, ok := errors.AsType[*discipline.OpError](err); ok {
 		return e.Out
