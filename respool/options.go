@@ -41,7 +41,7 @@ type Options struct {
 	// Low is the number free that the worker does not let the pool fall below, as far as it can tell
 	// ahead and the source can give: what is to cover a surge until the worker sees it. New starts
 	// with Low or Min elements, whichever is more. Default 16, but not above a
-	// quarter of Max or of High, rounded up.
+	// quarter of Max or of High, rounded up; and OrdinaryMark more, as far as these allow.
 	Low int
 
 	// High is the number free up to which the worker grows the pool, ahead of what goes out, and down to

@@ -23,6 +23,9 @@ func netack() Scenario {
 		{AllocatorFirst, "one mempool", Deadlock,
 			"mempool has one reserve and no classes: writeout takes all of it, and the acknowledgements find none.",
 			netackMempool},
+		{AllocatorFirst, "a mempool for each direction", Finished,
+			"mempool's answer is two reserves: writeout cannot take what receiving needs, and neither can use what the other does not need just now.",
+			netackMempools},
 	}}
 }
 
@@ -64,12 +67,28 @@ func netackMempool(r *run) error {
 	return nil
 }
 
+// netackMempools divides the same pages between two mempools.
+func netackMempools(r *run) error {
+	m := r.memory(netPages)
+	receive, err := r.open(AllocatorFirst, m, "pages to receive", netAtomic)
+	if err != nil {
+		return err
+	}
+	write, err := r.open(AllocatorFirst, m, "pages to write", netPages-netAtomic)
+	if err != nil {
+		return err
+	}
+	receive.total = netAtomic // for the rest is in the other one
+	netackPlay(r, &network{write: write, receive: receive, keep: receive})
+	return nil
+}
+
 func netackPlay(r *run, n *network) {
 	n.acks = make([]*event, writes)
 	for range writes {
 		n.wire = append(n.wire, r.event("a packet"))
 	}
-	n.full = r.barrier(netPages - n.write.leave)
+	n.full = r.barrier(n.write.total - n.write.leave)
 	for i := range writes {
 		r.start(fmt.Sprintf("write %d", i), 2, func(t *task) error { return n.writeout(t) })
 	}

@@ -52,7 +52,10 @@ var wants = map[string]map[Discipline][]wanted{
 				"holds nothing, waits for 1 of pages above the mark of 4"}, netStates...)},
 			{"receiving goes deeper", Finished, 33, 33, 96, nil},
 		},
-		AllocatorFirst: {{"one mempool", Deadlock, 33, 0, 16, netStates}},
+		AllocatorFirst: {
+			{"one mempool", Deadlock, 33, 0, 16, netStates},
+			{"a mempool for each direction", Finished, 33, 33, 96, nil},
+		},
 	},
 	"abc": {
 		PoolFirst: {
