@@ -136,7 +136,7 @@ func way(from, to *node, seen map[*node]bool) []*node {
 
 // reportCircle tells the first pool of the circle that has somebody to hear it.
 func reportCircle(circle []*node) {
-	r := Report{Kind: PoolCycle, Pool: circle[0].name, Count: len(circle)}
+	r := Report{Kind: PoolCycle, Pool: circle[0].name}
 	names := make([]string, 0, len(circle)+1)
 	graph.mu.Lock()
 	for i, from := range circle {

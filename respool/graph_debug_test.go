@@ -112,8 +112,8 @@ func TestPoolCycleOfOne(t *testing.T) {
 				t.Error(err)
 			}
 			report := h.one(t, PoolCycle, "reserveHere", "TestPoolCycleOfOne.func1")
-			if n := strings.Count(report.Detail, "#"); n != 2 {
-				t.Errorf("%s: %q", wait, report.Detail)
+			if n := strings.Count(report.Detail, "#"); n != 2 || report.Count != 0 {
+				t.Errorf("%s: %q, %d elements", wait, report.Detail, report.Count)
 			}
 			if err := r.Return(); err != nil {
 				t.Error(err)

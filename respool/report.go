@@ -12,7 +12,7 @@ type Report struct {
 	Kind    Kind
 	Pool    string        // Options.Name, may be empty
 	Element string        // the element, or one of Count; empty where it is not about one
-	Count   int           // how many elements it is about
+	Count   int           // how many elements it is about; 0 of a cycle and of sections
 	Held    time.Duration // how long it has been out, of several the longest
 	Detail  string        // what Poisoner.Check said; the pools of a cycle, in order
 	Stacks  []Stack
@@ -65,10 +65,12 @@ func (r Report) String() string {
 		b.WriteString(" " + strconv.Quote(r.Pool))
 	}
 	b.WriteString(": ")
-	if r.Count > 1 {
-		fmt.Fprintf(&b, "%d elements, one is ", r.Count)
-	}
-	if r.Element != "" {
+	switch {
+	case r.Count > 1 && r.Element != "":
+		fmt.Fprintf(&b, "%d elements, one is %s: ", r.Count, r.Element)
+	case r.Count > 1:
+		fmt.Fprintf(&b, "%d elements: ", r.Count)
+	case r.Element != "":
 		b.WriteString(r.Element + ": ")
 	}
 	b.WriteString(r.Kind.String())
