@@ -26,6 +26,9 @@ type stock struct {
 const (
 	stockSize = 63 // with n, four cache lines
 	maxStocks = 1024
+	// shares is how many slots all stocks together have for each element at most, or one each if that
+	// is more: a slot takes the room of an element and 8 bytes, however many processors there are.
+	shares = 4
 	// chunk is how many slots the hot path moves through an array of its own.
 	chunk = 32
 )
@@ -35,7 +38,7 @@ const (
 func (b *blanks) init(elements int) (extra int) {
 	if pinning {
 		b.stocks = make([]stock, min(runtime.GOMAXPROCS(0), maxStocks))
-		b.room = uint32(min(stockSize, elements))
+		b.room = uint32(min(stockSize, elements, max(1, shares*elements/len(b.stocks))))
 		b.trade = min(b.room/2, chunk-1)
 	}
 	return len(b.stocks) * int(b.room)

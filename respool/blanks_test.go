@@ -121,6 +121,18 @@ func TestBlanksGoAround(t *testing.T) {
 	}
 }
 
+// Many processors do not make a small pool large.
+func TestBlanksAreFew(t *testing.T) {
+	procs := runtime.GOMAXPROCS(256)
+	defer runtime.GOMAXPROCS(procs)
+	for _, elements := range []int{0, 1, 10, 64, 1000, 1 << 16} {
+		_, slots := newBlanks(elements)
+		if most := elements + max(shares*elements, min(1, elements)*256); slots > most {
+			t.Errorf("%d elements take %d slots, more than %d", elements, slots, most)
+		}
+	}
+}
+
 // A foreign Put is refused even where there are blanks enough.
 func TestForeignPutDespiteBlanks(t *testing.T) {
 	v := newVault(t)

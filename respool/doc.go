@@ -90,7 +90,10 @@
 // whoever touches it is pinned to the processor for those few instructions, as in sync.Pool; what
 // a stock has too much or too little it trades with a second Treiber stack, 32 at a time. There
 // are so many more slots than elements that no stock ever has to give to another one: a slot
-// lies idle in a stock, an element never.
+// lies idle in a stock, an element never. Each slot takes the size of T and 8 bytes: in all
+// up to five times Max of them, or Max and one for each processor (GOMAXPROCS) if that is more, which
+// Options.MaxBytes does not count; so let T be a pointer or an index if an element is large. Processors
+// added after New have no stock and go to the second stack.
 //
 // # Why it is lock-free
 //
