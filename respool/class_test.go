@@ -147,6 +147,30 @@ func TestReserveAllHonoursClasses(t *testing.T) {
 	})
 }
 
+// Parts of several classes make a request of the lowest, also where no class has a mark and whichever
+// part comes first.
+func TestReserveAllOfClassesIsOfTheLowest(t *testing.T) {
+	v := newVault(t)
+	p := open(t, v, Options{Low: 4, High: 4, Max: 4})
+	ordinary, critical := reserve(t, p, 0), reserve(t, p, 0)
+	critical.class = Critical
+	waiter := place{&p.line, Ordinary, 4}
+	waiter.bar(true)
+	for _, parts := range [][]Part{{ordinary.Need(1), critical.Need(1)}, {critical.Need(1), ordinary.Need(1)}} {
+		if err := ReserveAll(parts...); !errors.Is(err, ErrEmpty) {
+			t.Errorf("an ordinary part was taken from who waits: %v", err)
+		}
+	}
+	if err := ReserveAll(critical.Need(1)); err != nil {
+		t.Errorf("the critical one alone: %v", err)
+	}
+	waiter.bar(false)
+	if err := errors.Join(ordinary.Return(), critical.Return()); err != nil {
+		t.Error(err)
+	}
+	end(t, p, v)
+}
+
 func TestClassNames(t *testing.T) {
 	if s := Ordinary.String() + Atomic.String() + Critical.String() + Class(3).String(); s != "ordinaryatomiccriticalunknown" {
 		t.Error(s)

@@ -119,8 +119,8 @@ func inOrder(parts []Part) ([]Part, error) {
 	return slices.DeleteFunc(parts, func(p Part) bool { return p.n == 0 }), nil
 }
 
-// sortByAge puts parts without a pool first. Of those of one pool the first is of the class
-// that must leave the most.
+// sortByAge puts parts without a pool first. Of those of one pool the first is of the lowest class:
+// it must leave the most, and regards all who wait.
 //
 //gommu:nosleep
 func sortByAge(parts []Part) {
@@ -131,7 +131,7 @@ func sortByAge(parts []Part) {
 		return p.r.queue().id
 	}
 	before := func(a, b Part) bool {
-		return age(a) < age(b) || a.r != nil && age(a) == age(b) && a.r.keep() > b.r.keep()
+		return age(a) < age(b) || a.r != nil && age(a) == age(b) && a.r.of() < b.r.of()
 	}
 	for i := range parts {
 		for k := i; k > 0 && before(parts[k], parts[k-1]); k-- {
@@ -166,7 +166,7 @@ func possible(order []Part) error {
 
 // takeAll takes all parts or, if one of the pools refuses, none. What several parts want of one
 // pool the first of them takes in one step and hands on: in several steps, of two calls each could
-// take what the other lacks. Where they are of several classes, it leaves what the lowest must.
+// take what the other lacks. Where they are of several classes, it is a request of the lowest.
 //
 //gommu:nosleep
 func takeAll(order []Part, refuse func(Class) uint64, count bool) error {
