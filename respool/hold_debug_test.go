@@ -170,6 +170,24 @@ func TestLeakReportIsBounded(t *testing.T) {
 	}
 }
 
+// What ReserveAll hands from one reservation on to another one counts as that one's.
+func TestLeakReportOfParts(t *testing.T) {
+	v, h := newVault(t), &hearer{}
+	p := open(t, v, Options{Low: 4, Max: 4, OnReport: h.hear})
+	a, b := reserve(t, p, 0), reserve(t, p, 0)
+	if err := errors.Join(ReserveAll(a.Need(1), b.Need(2)), a.Return()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := p.Close(ctx); !errors.Is(err, ErrLeaked) {
+		t.Error(err)
+	}
+	if r := h.one(t, Leaked, "TestLeakReportOfParts"); r.Count != 2 {
+		t.Errorf("%v", r)
+	}
+}
+
 // Of equal elements each goroutine puts back its own.
 func TestEqualElementsHaveTheirHolders(t *testing.T) {
 	h := &hearer{}

@@ -38,6 +38,8 @@ func (r *Reservation[T]) takeOver(from reservation, n int) {
 	first := f.first
 	f.first, f.n = f.after(n, &unused), f.n-n
 	r.link(first, n)
+	r.p.debug.setAside(f)
+	r.p.debug.setAside(r)
 }
 
 func (r *Reservation[T]) queue() *line { return &r.p.line }
