@@ -29,6 +29,9 @@ import (
 // Reservations are waited for too, and draws from them do not fail meanwhile; their owners
 // have to return them. Reserved says how many of Out they hold.
 //
+// Close returns ErrForeign if more elements came back than were got and no Put noticed, as when that was
+// while another element was in the worker's hands. The source's Free has got them all.
+//
 // Close returns ErrFree if the source failed to free elements, and ErrSourceBusy if
 // ctx ended while the worker was inside the source or a hook; then the worker ends, and frees
 // what it got, when that returns. Closing a closed pool does nothing.
@@ -66,9 +69,13 @@ func (p *Pool[T]) out() int {
 	return out
 }
 
-// closeError makes one error of errs and of the elements that are out, nil if there
-// are none.
+// closeError makes one error of errs and of the elements that are out, or too many came back
+// if that is negative, nil if there are none.
 func (p *Pool[T]) closeError(ctx context.Context, out int, errs ...error) error {
+	if out < 0 {
+		errs = append(errs, fmt.Errorf("%w: %d of those that Close freed", ErrForeign, -out))
+		out = 0
+	}
 	reserved := max(0, min(int(p.reserved.Load()), out))
 	if out > 0 {
 		where := ""
@@ -130,7 +137,7 @@ func (p *Pool[T]) awaitElements(ctx context.Context, lost *freeFailures) {
 	defer timer.Stop()
 	for {
 		p.drain(lost)
-		if p.total.Load() == 0 {
+		if p.total.Load() <= 0 { // below 0 with foreign elements among them, see bound
 			return
 		}
 		select {

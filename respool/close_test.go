@@ -327,6 +327,32 @@ func TestPutRacesSeal(t *testing.T) {
 	}
 }
 
+// A foreign element that came while another one was in the worker's hands is freed too, and reported.
+func TestCloseFreesForeignElements(t *testing.T) {
+	if !pinning {
+		t.Skip("without stocks, as under the race detector, there is no slot for a foreign element")
+	}
+	p, err := New(t.Context(), letters{}, Options{Low: 4, Max: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i, _, _ := p.ready.pop(0, 0) // as in shrink
+	p.removed.Add(1)
+	if err := p.put("b"); err != nil {
+		t.Fatal(err)
+	}
+	p.work.shrunk.Add(1)
+	p.dispose(i, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := p.Close(ctx); !errors.Is(err, ErrForeign) || ctx.Err() != nil {
+		t.Errorf("Close says %v; its context %v", err, ctx.Err())
+	}
+	if s := p.Stats(); s.Drained != 4 || s.Free != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestCloseLeavesNoGoroutine(t *testing.T) {
 	before := runtime.NumGoroutine()
 	for range 50 {

@@ -26,7 +26,8 @@ var (
 	// ErrCacheClosed is what Get and Put of a Cache return after its Close.
 	ErrCacheClosed = errors.New("cache is closed")
 
-	// ErrForeign is what Put returns when nothing that it could take back is out.
+	// ErrForeign is what Put returns when nothing that it could take back is out, and Close when
+	// more was put than was got.
 	ErrForeign = errors.New("more elements put than were got")
 
 	// ErrDoublePut is what Put returns, in debug builds and beside ErrForeign, for an element

@@ -61,7 +61,9 @@ type stack struct {
 // one of them at most. That of slot 0 stays 0.
 func (s *stack) init(links []atomic.Uint64) { s.links = links }
 
-// A bound says how many slots may be on ready.
+// A bound says how many slots may be on ready. An element that is on its way counts as one that is out:
+// a foreign Put that comes while another call, or the worker, has one in its hands is accepted. A Put
+// of an element that is out is never refused, but while a foreign one is on trial.
 type bound struct {
 	total    atomic.Int64 // elements that exist: in ready, in use, or on their way
 	reserved atomic.Int64 // elements in reservations
