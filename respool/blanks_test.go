@@ -88,11 +88,12 @@ func TestBlanksModel(t *testing.T) {
 // Some goroutines only take what others only give, as one does that maps while another one
 // unmaps: the stocks of the ones run full and those of the others empty.
 func TestBlanksGoAround(t *testing.T) {
-	procs := runtime.GOMAXPROCS(4)
+	procs := runtime.GOMAXPROCS(0)
 	defer runtime.GOMAXPROCS(procs)
 	for _, elements := range []int{1, 7, 100} {
+		runtime.GOMAXPROCS(2)
 		b, slots := newBlanks(elements)
-		runtime.GOMAXPROCS(5) // one more than there are stocks
+		runtime.GOMAXPROCS(4) // two have no stock
 		way := make(chan uint32, elements)
 		permits := make(chan struct{}, elements)
 		var wg sync.WaitGroup
