@@ -1,6 +1,7 @@
 package respool
 
 import (
+	"errors"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -132,6 +133,43 @@ func TestBlanksAreFew(t *testing.T) {
 			t.Errorf("%d elements take %d slots, more than %d", elements, slots, most)
 		}
 	}
+}
+
+// More foreign elements than there are blanks are refused, and leave the blanks as they were; so they are
+// once Close is over.
+func TestForeignPutBeyondBlanks(t *testing.T) {
+	v := newVault(t)
+	p := open(t, v, Options{Low: 4, Max: 4})
+	r := reserve(t, p, 1)
+	slots := p.blanks.slots()
+	many := make([]int, slots+2*chunk)
+	refused := func(want error) {
+		t.Helper()
+		if err := p.putBatch(many); !errors.Is(err, want) {
+			t.Errorf("a batch of %d: %v, want %v", len(many), err, want)
+		}
+		var taken []uint32
+		for i := p.blanks.get(); i != 0; i = p.blanks.get() {
+			taken = append(taken, i)
+		}
+		for _, put := range []func(int) error{p.put, r.put} {
+			if err := put(1); !errors.Is(err, want) {
+				t.Errorf("%v, want %v", err, want)
+			}
+		}
+		for _, i := range taken {
+			p.blanks.put(i)
+		}
+		if n := p.blanks.slots(); n != slots {
+			t.Errorf("%d blanks, before that %d", n, slots)
+		}
+	}
+	refused(ErrForeign)
+	if err := r.Return(); err != nil {
+		t.Error(err)
+	}
+	end(t, p, v)
+	refused(ErrClosed)
 }
 
 // A foreign Put is refused even where there are blanks enough.

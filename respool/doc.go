@@ -88,7 +88,8 @@
 // with which a Get and a Put are done. It fails only because another goroutine's change succeeded.
 // Blanks lie in a stock for each processor, which costs no locked instruction, because
 // whoever touches it is pinned to the processor for those few instructions, as in sync.Pool; what
-// a stock has too much or too little it trades with a second Treiber stack, 32 at a time. There
+// a stock has too much or too little it trades with a second Treiber stack, up to 32 at a time, still pinned until
+// that swap is done. There
 // are so many more slots than elements that no stock ever has to give to another one: a slot
 // lies idle in a stock, an element never. Each slot takes the size of T and 8 bytes: in all
 // up to five times Max of them, or Max and one for each processor (GOMAXPROCS) if that is more, which
