@@ -139,7 +139,7 @@ func TestBlanksAreFew(t *testing.T) {
 // once Close is over.
 func TestForeignPutBeyondBlanks(t *testing.T) {
 	v := newVault(t)
-	p := open(t, v, Options{Low: 4, Max: 4})
+	p := open(t, v, Options{Low: 64, High: 64, Max: 64})
 	r := reserve(t, p, 1)
 	slots := p.blanks.slots()
 	many := make([]int, slots+2*chunk)
