@@ -33,7 +33,7 @@ race:
 
 debug:
 	$(GO) vet -tags debug ./respool/...
-	$(GO) test -tags debug -count=1 -timeout 10m ./respool ./respool/source
+	$(GO) test -tags debug -count=1 -timeout 10m ./respool/...
 
 soak:
 	$(GO) test -count=1 -run Soak -timeout 60m ./respool -soak 1e9
