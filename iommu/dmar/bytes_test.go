@@ -132,7 +132,9 @@ func recorded() []byte {
 var recordedTable = func() *Table {
 	t := *qemuTable
 	t.RootPorts = nil
-	scope := func(kind ScopeType, device, function uint8) Scope { return Scope{Type: kind, Path: []Step{{device, function}}} }
+	scope := func(kind ScopeType, device, function uint8) Scope {
+		return Scope{Type: kind, Path: []Step{{device, function}}}
+	}
 	t.Units = []DRHD{{Base: 0xfed90000, Size: 4096, Scopes: []Scope{
 		{Type: ScopeIOAPIC, Bus: 0xff, Path: []Step{{0, 0}}},
 		scope(ScopeEndpoint, 0, 0), scope(ScopeEndpoint, 3, 0), scope(ScopeBridge, 4, 0), scope(ScopeEndpoint, 30, 0),

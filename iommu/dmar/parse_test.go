@@ -143,7 +143,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestDamaged cuts a table everywhere and sets each byte to each value: nothing panics, and what is
+// TestDamaged cuts a table everywhere and sets each byte to what may be hard to bear: nothing panics, and what is
 // accepted is a table that can be written and read again.
 func TestDamaged(t *testing.T) {
 	whole := server()
@@ -154,10 +154,10 @@ func TestDamaged(t *testing.T) {
 		if n >= tableSize {
 			reread(t, seal(bytes.Clone(whole[:n])))
 		}
-		for v := range 256 {
+		for _, v := range []byte{0, 1, 2, 3, 5, 8, 31, 32, 127, 255, whole[n] - 1, whole[n] + 1, whole[n] ^ 0x80} {
 			b := bytes.Clone(whole)
-			b[n] = byte(v)
-			if _, err := Parse(b); b[n] != whole[n] && err == nil {
+			b[n] = v
+			if _, err := Parse(b); v != whole[n] && err == nil {
 				t.Errorf("byte %d as %#x is accepted with the old checksum", n, v)
 			}
 			reread(t, sum(b))
