@@ -46,6 +46,6 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newSetup(), newDoctor(), newDevices(), newDemo(), newPool())
+	root.AddCommand(newSetup(), newDoctor(), newDevices(), newDMAR(), newDemo(), newPool())
 	return root
 }

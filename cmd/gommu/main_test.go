@@ -45,7 +45,7 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"onejson": oneJSON},
+		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"onejson": oneJSON, "dmartables": dmarTables},
 		Condition: func(cond string) (bool, error) { return cond == "qemu" && qemuErr == nil, nil },
 	})
 }
