@@ -1,10 +1,6 @@
 package pagetable
 
-import (
-	"sync/atomic"
-
-	"gommu/respool"
-)
+import "gommu/respool"
 
 // Protect changes what the device may do with what is mapped in size bytes at
 // iova, and returns how many bytes that is; holes are skipped. It changes leaves
@@ -108,6 +104,7 @@ func (c change[F]) run(op string, first, last uint64) (uint64, error) {
 		return 0, c.fail(op, first, last, err)
 	}
 	gone := c.pass(p[level].tbl, level, first, last)
+	c.showLinks(first, level)
 	c.leave(&p, level, first, gone+1, c.b)
 	c.order()
 	return c.n, nil
@@ -143,6 +140,7 @@ func (c *change[F]) pass(tbl *[entries]uint64, level int, first, last uint64) (g
 			if next.tbl == nil {
 				continue
 			}
+			stored = stored || !c.seen(e)
 			n := c.pass(next.tbl, level-1, at, end)
 			if c.mem.uses(next.bus).drop(n + 1) {
 				gone += c.unlink(tbl, level, at, next.bus, c.b)
@@ -156,38 +154,38 @@ func (c *change[F]) pass(tbl *[entries]uint64, level int, first, last uint64) (g
 	return gone
 }
 
-// leaf changes one leaf, the one at iova; all says that all of it is in the range. It
-// says whether it stored.
+// leaf changes one leaf, the one at iova; all says that all of it is in the
+// range. The unit may mark it at the same time. It says whether it stored.
 func (c *change[F]) leaf(slot *uint64, level int, iova uint64, all bool) (stored bool) {
-	e := load(slot)
-	switch {
-	case c.merge:
+	if c.merge || c.harvest == nil && !all { // cut already, unless something else writes to the tables
 		return false
-	case c.harvest != nil:
-		if e&usedBits[F]() == 0 {
-			return false
-		}
-		if c.clear {
-			e = pte(atomic.AndUint64(slot, ^uint64(usedBits[F]())))
+	}
+	for {
+		e := load(slot)
+		if e == 0 || !e.leaf(level) {
+			return false // others have cut it just now
 		}
 		l := leafOf[F](e, iova, level)
-		c.harvest(Access{l, e&accessed[F]() != 0, e&dirty[F]() != 0})
-		if c.clear {
-			c.b.touch(c.Table, l.IOVA, l.IOVA+l.Size-1)
+		next := withProt[F](e, c.prot)
+		if c.harvest != nil {
+			if next = e; c.clear {
+				next &^= usedBits[F]()
+			}
 		}
-		return c.clear
-	case !all:
-		return false // cut already, unless something else writes to the tables
-	}
-	c.n += span(level)
-	for e.leaf(level) && e != 0 && e != withProt[F](e, c.prot) {
-		if swap(slot, e, withProt[F](e, c.prot)) {
-			c.b.touch(c.Table, iova, iova|(span(level)-1))
-			return true
+		if next != e && !swap(slot, e, next) {
+			continue
 		}
-		e = load(slot) // the unit has marked it
+		if next != e {
+			c.b.touch(c.Table, l.IOVA, l.IOVA+(l.Size-1))
+		}
+		switch marks := e & usedBits[F](); {
+		case c.harvest == nil:
+			c.n += l.Size
+		case marks != 0:
+			c.harvest(Access{l, marks&accessed[F]() != 0, marks&dirty[F]() != 0})
+		}
+		return next != e
 	}
-	return false
 }
 
 // join replaces the link in slot, of level, to tbl by a superpage if tbl holds

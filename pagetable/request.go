@@ -185,8 +185,8 @@ func (r *request[F]) write(held int, first, last uint64) {
 }
 
 // link maps [first, last] below entry i of a held table: in the table that it
-// points to, or in a new one. It says whether it stored the entry.
-func (r *request[F]) link(held, i int, first, last uint64) (stored bool) {
+// points to, or in a new one. It says whether the entry needs a flush.
+func (r *request[F]) link(held, i int, first, last uint64) (flush bool) {
 	h := &r.held[held]
 	shared := last-first != span(h.level)-1
 	for {
@@ -198,7 +198,7 @@ func (r *request[F]) link(held, i int, first, last uint64) (stored bool) {
 			}
 			if below > 0 {
 				r.write(below, first, last)
-				return false
+				return !r.seen(e)
 			}
 		}
 		start := r.cursor

@@ -141,9 +141,15 @@ func (c core[F]) showLinks(iova uint64, level int) {
 		if next == nil {
 			return
 		}
-		if c.mem.uses(e.bus()).word.Load()&linkSeen == 0 {
+		if !c.seen(e) {
 			c.flush(tbl[i : i+1])
 		}
 		tbl = next
 	}
+}
+
+// seen says that the link e, to a table that stays, is in memory. If not, who
+// made it has not come to the flush yet, and who relies on it flushes it too.
+func (c core[F]) seen(e pte) bool {
+	return c.coherent || c.mem.uses(e.bus()).word.Load()&linkSeen != 0
 }

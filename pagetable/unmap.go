@@ -122,7 +122,9 @@ func (r *removal[F]) run(first, last uint64) (done bool, err error) {
 		case (first|(last+1))&(span(level)-1) != 0:
 			return false, nil
 		}
-		r.leave(&p, level, first, r.remove(tbl, level, first, last), r.b)
+		gone := r.remove(tbl, level, first, last)
+		r.showLinks(first, level)
+		r.leave(&p, level, first, gone, r.b)
 		return true, nil
 	}
 }
@@ -139,6 +141,7 @@ func (r *removal[F]) edges(first, last uint64) error {
 		return err
 	}
 	gone := r.remove(p[level].tbl, level, first, last)
+	r.showLinks(first, level)
 	r.leave(&p, level, first, gone+1, r.b)
 	return nil
 }
@@ -177,6 +180,7 @@ func (r *removal[F]) remove(tbl *[entries]uint64, level int, first, last uint64)
 			r.b.touch(r.Table, at, end)
 		default:
 			if next := r.lower(&tbl[i], level, 1); next.tbl != nil {
+				stored = stored || !r.seen(e)
 				n := r.remove(next.tbl, level-1, at, end)
 				if r.mem.uses(next.bus).drop(n + 1) {
 					gone += r.unlink(tbl, level, at, next.bus, r.b)

@@ -16,6 +16,7 @@ type walker struct {
 	root   uint64
 	levels int
 	first  bool // first stage
+	marked bool // the unit or a harvest may have changed the marks of leaves
 }
 
 // hwLeaf is a translation that the walker found.
@@ -109,6 +110,9 @@ func (w *walker) checkWord(e uint64, depth int) (leaf bool, err error) {
 		want = []uint64{1, 2, 3} // R, W
 	case !w.first:
 		want = []uint64{3}
+	case leaf && w.marked:
+		low |= 0x60
+		want = []uint64{0x65, 0x67}
 	case leaf:
 		want = []uint64{0x25, 0x67, 0x65} // P U A; with RW D; and that made read-only
 	default:
