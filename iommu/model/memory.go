@@ -2,6 +2,7 @@ package model
 
 import (
 	"encoding/binary"
+	"slices"
 	"sync/atomic"
 )
 
@@ -29,10 +30,7 @@ func newMemory(c *Config) *memory {
 	m := &memory{base: c.RAMBase, ram: view(c.RAM)}
 	// In scalable mode a PASID entry says whether walks snoop.
 	if !c.Coherent || c.Scalable {
-		m.written = make([]uint64, len(m.ram))
-		for i := range m.written {
-			m.written[i] = unwritten
-		}
+		m.written = slices.Repeat([]uint64{unwritten}, len(m.ram))
 	}
 	if c.WriteBufferFlush {
 		m.drained = make([]uint64, len(m.ram))
@@ -124,6 +122,13 @@ func (m *memory) read(addr uint64, dst []byte) bool {
 		binary.NativeEndian.PutUint64(word[:], atomic.LoadUint64(&m.ram[i]))
 		dst = dst[copy(dst, word[skip:]):]
 		i, skip = i+1, 0
+	}
+	if aligned(dst) {
+		whole := view(dst)
+		for j, p := 0, m.ram[i:][:len(whole)]; j < len(whole) && j < len(p); j++ {
+			whole[j] = atomic.LoadUint64(&p[j])
+		}
+		i, dst = i+len(whole), dst[8*len(whole):]
 	}
 	for len(dst) >= 8 {
 		binary.NativeEndian.PutUint64(dst, atomic.LoadUint64(&m.ram[i]))

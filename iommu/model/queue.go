@@ -23,15 +23,9 @@ const (
 	maxWaiting = 1 << 16
 )
 
-// size is the length of a queue in bytes: 2^QS pages, and with 256-bit
-// descriptors twice that (section 11.4.9.3).
-func (q *queue) size() uint64 {
-	size := uint64(pageSize) << (q.address & 7)
-	if q.address&queueWide != 0 {
-		size *= 2
-	}
-	return size
-}
+// size is the length of a queue in bytes: 2^QS pages, with descriptors of either
+// width (section 11.4.9.3).
+func (q *queue) size() uint64 { return pageSize << (q.address & 7) }
 
 // step is the length of a descriptor in bytes.
 func (q *queue) step() uint64 {

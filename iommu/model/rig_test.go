@@ -191,7 +191,7 @@ func (r *rig) push(ds ...desc) {
 			}
 			atomic.StoreUint64(r.at(slot+8*i), v)
 		}
-		r.tail = (r.tail + size) % (size * 256)
+		r.tail = (r.tail + size) % 4096
 	}
 	r.Write64(regIQT, r.tail)
 }
