@@ -28,6 +28,9 @@ type Config struct {
 	Coherent         bool // walks snoop the processors' caches (ECAP.C and ECAP.SMPWC)
 	WriteBufferFlush bool // stores need a write-buffer flush (CAP.RWBF)
 	CachingMode      bool // CAP.CM
+	// UnorderedFlushes makes a unit that does not snoop see some flushed lines at
+	// once and others only after a call of Unit.Fenced, as CLFLUSHOPT allows.
+	UnorderedFlushes bool
 	SnoopControl     bool // ECAP.SC: leaves may have SNP set
 	NoPassThrough    bool // ECAP.PT is 0
 	ProtectedMemory  bool // CAP.PLMR and CAP.PHMR

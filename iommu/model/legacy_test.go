@@ -398,3 +398,36 @@ func TestOff(t *testing.T) {
 	r.reads(d, dataBase, dataBase)
 	r.lawful()
 }
+
+// TestUnorderedFlushes: between flushes and the fence any of the lines may be
+// missing; both orders are seen. After it none is.
+func TestUnorderedFlushes(t *testing.T) {
+	r, top := legacy(t, model.Config{UnorderedFlushes: true}, 4)
+	r.Fenced()
+	d := r.Device(source)
+	r.fill(dataBase)
+	r.page(top, 0, 0, 0) // the tables on the way
+	r.Fenced()
+	r.cannotRead(d, 0, 6)
+	seen := make(map[[2]bool]bool)
+	for i := range uint64(32) {
+		a, b := i*0x10000, i*0x10000+0x8000
+		r.page(top, a, dataBase, rw)
+		r.page(top, b, dataBase, rw)
+		passed := func(iova uint64) bool {
+			defer r.Write32(regFRCD+12, 1<<31)
+			return d.Read(iova, make([]byte, 8)) == nil
+		}
+		seen[[2]bool{passed(a), passed(b)}] = true
+		r.lazy = true
+		r.page(top, a, dataBase+0x1000, rw) // after the flush: not in what the fence waits for
+		r.lazy = false
+		r.Fenced()
+		r.invalidate(iotlbInv(global, 0, 0, 0, 0))
+		r.reads(d, a, dataBase)
+		r.reads(d, b, dataBase)
+	}
+	if len(seen) != 4 {
+		t.Errorf("seen %v, want all four", seen)
+	}
+}

@@ -3,6 +3,7 @@ package model
 import (
 	"encoding/binary"
 	"slices"
+	"sync"
 	"sync/atomic"
 )
 
@@ -22,6 +23,8 @@ type memory struct {
 	// written is what the lines written back hold, for walks that do not snoop;
 	// nil if all snoop.
 	written []uint64
+	// flushing is nil if a flush takes effect at once.
+	flushing *flushing
 	// drained is what has left the write buffers; nil without such.
 	drained []uint64
 }
@@ -31,6 +34,9 @@ func newMemory(c *Config) *memory {
 	// In scalable mode a PASID entry says whether walks snoop.
 	if !c.Coherent || c.Scalable {
 		m.written = slices.Repeat([]uint64{unwritten}, len(m.ram))
+		if c.UnorderedFlushes {
+			m.flushing = &flushing{words: make(map[int]uint64)}
+		}
 	}
 	if c.WriteBufferFlush {
 		m.drained = make([]uint64, len(m.ram))
@@ -86,16 +92,72 @@ func (m *memory) settle(i int) {
 	}
 }
 
-// flushed takes the processors' stores to the cache lines of words.
+// flushed takes the processors' stores to the cache lines of words. Where flushes
+// are not ordered, some lines wait for a fence with what they held, by a hash of
+// their address and of how many were flushed before: in the long run each line
+// does either.
 func (m *memory) flushed(words []uint64) {
 	if m.written == nil {
 		return
 	}
 	first, last := lines(m.ram, words)
-	for i := first; i < last; i++ {
-		atomic.StoreUint64(&m.written[i], atomic.LoadUint64(&m.ram[i]))
+	if first == last {
+		return
+	}
+	if m.flushing == nil {
+		m.writeBack(first, last)
+		return
+	}
+	f := m.flushing
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for ; first < last; first = f.end(first, last) {
+		f.count++
+		end := f.end(first, last)
+		if (uint64(first/8)+f.count)*0x9e37_79b9_7f4a_7c15>>63 == 0 {
+			m.writeBack(first, end)
+			continue
+		}
+		for i := first; i < end; i++ {
+			f.words[i] = atomic.LoadUint64(&m.ram[i])
+		}
 	}
 }
+
+// writeBack writes words of RAM from first to before last back to memory. What
+// waits of them is older.
+func (m *memory) writeBack(first, last int) {
+	for i := first; i < last; i++ {
+		atomic.StoreUint64(&m.written[i], atomic.LoadUint64(&m.ram[i]))
+		if m.flushing != nil {
+			delete(m.flushing.words, i)
+		}
+	}
+}
+
+// fenced completes all flushes.
+func (m *memory) fenced() {
+	f := m.flushing
+	if f == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i, v := range f.words {
+		atomic.StoreUint64(&m.written[i], v)
+	}
+	clear(f.words)
+}
+
+// flushing are the words of lines that were flushed and not fenced.
+type flushing struct {
+	mu    sync.Mutex
+	words map[int]uint64
+	count uint64
+}
+
+// end is the first index behind the line of first, or last if that is less.
+func (*flushing) end(first, last int) int { return min(last, (first/8+1)*8) }
 
 // drain lets all stores through the write buffers (section 6.8).
 func (m *memory) drain(snoop bool) {

@@ -53,6 +53,10 @@ func New(c Config) (*Unit, error) {
 // by any goroutine and does not block.
 func (u *Unit) Flushed(words []uint64) { u.mem.flushed(words) }
 
+// Fenced tells the unit that the processor has waited for its flushes. It matters
+// with Config.UnorderedFlushes only, and otherwise is like Flushed.
+func (u *Unit) Fenced() { u.mem.fenced() }
+
 // Violations are the things that software did and must not do, and that no fault
 // reports, in the order of their happening. Only the first hundred are kept.
 func (u *Unit) Violations() []string {
