@@ -4,12 +4,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync/atomic"
 )
 
 // A Device issues DMA through the unit.
 type Device struct {
 	u      *Unit
 	source uint16
+	ats    atomic.Bool // the TLB is on, for who does not hold the unit's mu
+	tlb    deviceTLB
 }
 
 var (
@@ -66,34 +69,35 @@ type request struct {
 	source   uint16
 	hasPASID bool
 	write    bool
+	kind     uint8 // of address
 }
 
 // Read reads len(dst) bytes at an IOVA. Where a page is blocked, and behind it,
 // the device gets zeros: nothing of memory.
 func (d *Device) Read(iova uint64, dst []byte) error {
-	return d.u.dma(request{iova: iova, source: d.source}, dst)
+	return d.dma(request{iova: iova, source: d.source}, dst)
 }
 
 // Write writes src to an IOVA. Pages before a blocked one are written.
 func (d *Device) Write(iova uint64, src []byte) error {
-	return d.u.dma(request{iova: iova, source: d.source, write: true}, src)
+	return d.dma(request{iova: iova, source: d.source, write: true}, src)
 }
 
 // ReadPASID is Read with a PASID, of 20 bits.
 func (d *Device) ReadPASID(pasid uint32, iova uint64, dst []byte) error {
-	return d.u.dma(request{iova: iova, source: d.source, hasPASID: true, pasid: pasid & 0xfffff}, dst)
+	return d.dma(request{iova: iova, source: d.source, hasPASID: true, pasid: pasid & 0xfffff}, dst)
 }
 
 // WritePASID is Write with a PASID, of 20 bits.
 func (d *Device) WritePASID(pasid uint32, iova uint64, src []byte) error {
-	return d.u.dma(request{iova: iova, source: d.source, hasPASID: true, pasid: pasid & 0xfffff, write: true}, src)
+	return d.dma(request{iova: iova, source: d.source, hasPASID: true, pasid: pasid & 0xfffff, write: true}, src)
 }
 
 // dma splits at page boundaries, as requests on the bus do.
-func (u *Unit) dma(r request, buf []byte) error {
+func (d *Device) dma(r request, buf []byte) error {
 	for len(buf) > 0 {
 		n := min(len(buf), int(pageSize-r.iova%pageSize))
-		if why, err := u.access(&r, buf[:n]); err != nil {
+		if why, err := d.access(&r, buf[:n]); err != nil {
 			if !r.write {
 				clear(buf)
 			}
@@ -115,6 +119,11 @@ func (u *Unit) access(r *request, buf []byte) (reason, error) {
 	u.mu.RUnlock()
 	u.mu.Lock()
 	defer u.unlock()
+	return u.alone(r, buf)
+}
+
+// alone is access for who holds mu.
+func (u *Unit) alone(r *request, buf []byte) (reason, error) {
 	addr, why, err := u.resolve(r, buf)
 	if err != nil || addr == nowhere {
 		return why, err
@@ -202,8 +211,13 @@ func (u *Unit) resolve(r *request, buf []byte) (uint64, reason, error) {
 	if why == 0 {
 		return addr, 0, nil
 	}
+	u.blocked(b, r, why)
+	return 0, why, ErrBlocked
+}
+
+// blocked records a fault, unless the entries on the way say not to.
+func (u *Unit) blocked(b *binding, r *request, why reason) {
 	if !b.quiet || !why.qualified() {
 		u.record(r, why)
 	}
-	return 0, why, ErrBlocked
 }

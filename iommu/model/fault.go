@@ -32,7 +32,7 @@ func (u *Unit) record(r *request, why reason) {
 	if f.lost {
 		return
 	}
-	high := uint64(recordFault) | uint64(why)<<32 | uint64(r.source)
+	high := uint64(recordFault) | uint64(r.kind)<<60 | uint64(why)<<32 | uint64(r.source)
 	if !r.write {
 		high |= recordRead
 	}

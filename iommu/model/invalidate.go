@@ -45,6 +45,8 @@ func (u *Unit) invalidate(d *descriptor) bool {
 		}
 	case kindPASID:
 		u.dropPASIDs(d.granularity(), domain, pasid)
+	case kindDevice, kindPASIDDevice:
+		return u.dropDevice(d)
 	}
 	return true
 }

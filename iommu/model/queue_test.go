@@ -199,7 +199,12 @@ func TestViolations(t *testing.T) {
 		{"this unit has none", model.Config{NoQueue: true}, func(r *rig) { r.Write32(regGCMD, qie) }},
 		{"queue is on", model.Config{}, func(r *rig) { r.start(0); r.Write64(regIQA, r.queue) }},
 		{"IQA", model.Config{}, func(r *rig) { r.Write64(regIQA, 1<<11) }},
-		{"must be 0", model.Config{}, func(r *rig) { r.Write64(regIQT, 16); r.Write64(regIQA, r.queue); r.put(r.queue, 4); r.Write32(regGCMD, qie) }},
+		{"must be 0", model.Config{}, func(r *rig) {
+			r.Write64(regIQT, 16)
+			r.Write64(regIQA, r.queue)
+			r.put(r.queue, 4)
+			r.Write32(regGCMD, qie)
+		}},
 		{"not empty", model.Config{}, func(r *rig) { r.start(0); r.push(desc{0}); r.Write32(regGCMD, te) }},
 		{"no wait", model.Config{}, func(r *rig) { r.start(0); r.push(desc{4}); r.Write32(regGCMD, te) }},
 		{"tail", model.Config{}, func(r *rig) { r.start(0); r.Write64(regIQT, 4096) }},
