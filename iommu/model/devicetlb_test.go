@@ -95,7 +95,7 @@ func TestPASIDDeviceTLB(t *testing.T) {
 			} else {
 				r.readsPASID(d, 1, 0x5000, dataBase)
 			}
-			r.invalidate(pasidDeviceInv(source, 1, 0x5000, 0, 0))
+			// A read got no permission to write: the page has to be marked dirty first.
 			if err := d.WritePASID(1, 0x5000, make([]byte, 8)); err != nil || r.get(r.entry(first, 4, 0x5000, 1, 0))&fD == 0 {
 				t.Errorf("%v; the page is not dirty", err)
 			}

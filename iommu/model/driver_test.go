@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"gommu/iommu/model"
 	"gommu/iommu/vtd"
@@ -55,7 +56,9 @@ func drive(t *testing.T, c model.Config, opts vtd.Options) {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := pool.Close(context.Background()); err != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if err := pool.Close(ctx); err != nil {
 			t.Error(err)
 		}
 	}()
