@@ -169,7 +169,10 @@ func (m *memory) drain(snoop bool) {
 		from = m.written
 	}
 	for i := range from {
-		atomic.StoreUint64(&m.drained[i], atomic.LoadUint64(&from[i]))
+		// A store costs much more than the loads, and most words are the same.
+		if v := atomic.LoadUint64(&from[i]); v != atomic.LoadUint64(&m.drained[i]) {
+			atomic.StoreUint64(&m.drained[i], v)
+		}
 	}
 }
 
