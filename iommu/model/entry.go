@@ -123,7 +123,10 @@ func (u *Unit) load(b *binding, r *request, addr uint64, level int, way permissi
 			return e, 0
 		}
 	}
-	return entry{}, markFailed
+	if b.stage == firstStage {
+		return entry{}, firstMarkFailed
+	}
+	return entry{}, secondMarkFailed
 }
 
 func (b *binding) accessed() uint64 {

@@ -148,6 +148,12 @@ func TestRecords(t *testing.T) {
 	if who(2) != 1<<63|source+6 {
 		t.Errorf("record %#x", who(2))
 	}
+	r.Write32(regGCMD, r.Read32(regGSTS)&^(srtp|te))
+	r.Write32(regGCMD, r.Read32(regGSTS)&^srtp|te)
+	fault(source + 7)
+	if who(0) != 1<<63|source+7 {
+		t.Errorf("record %#x after switching off and on", who(0))
+	}
 }
 
 func TestCollapse(t *testing.T) {

@@ -96,24 +96,39 @@ func TestStalePage(t *testing.T) {
 	}
 }
 
-// TestStalePermission: permissions are cached too, also those that forbid.
+// TestStalePermission: permissions are cached with a translation that was let
+// through, and with one that was not only in caching mode.
 func TestStalePermission(t *testing.T) {
-	r, top := legacy(t, model.Config{}, 4)
-	d := r.Device(source)
-	r.page(top, 0x5000, dataBase, 1)
-	r.blocked(d.Write(0x5000, []byte{1}), 5)
-	r.page(top, 0x5000, dataBase, rw)
-	r.blocked(d.Write(0x5000, []byte{1}), 5)
-	r.invalidate(iotlbInv(selective, domain, 0x5000, 0, 1))
-	if err := d.Write(0x5000, []byte{1}); err != nil {
-		t.Error(err)
+	for _, cm := range []bool{false, true} {
+		r, top := legacy(t, model.Config{CachingMode: cm}, 4)
+		d, b := r.Device(source), []byte{1}
+		r.page(top, 0x5000, dataBase, 1)
+		r.blocked(d.Write(0x5000, b), 5)
+		r.page(top, 0x5000, dataBase, rw)
+		if cm {
+			r.blocked(d.Write(0x5000, b), 5)
+			r.invalidate(iotlbInv(selective, domain, 0x5000, 0, 1))
+		}
+		if err := d.Write(0x5000, b); err != nil {
+			t.Error(err)
+		}
+		r.page(top, 0x5000, dataBase, 2)
+		if err := d.Read(0x5000, b); err != nil {
+			t.Error(err)
+		}
+		r.invalidate(iotlbInv(selective, domain, 0x5000, 0, 1))
+		r.cannotRead(d, 0x5000, 6)
+		if err := d.Write(0x5000, b); err != nil {
+			t.Error(err)
+		}
+		r.page(top, 0x5000, dataBase, rw)
+		r.cannotRead(d, 0x5000, 6)
+		r.invalidate(iotlbInv(selective, domain, 0x5000, 0, 1))
+		if err := d.Read(0x5000, b); err != nil {
+			t.Error(err)
+		}
+		r.lawful()
 	}
-	r.page(top, 0x5000, dataBase, 2)
-	if err := d.Read(0x5000, make([]byte, 1)); err != nil {
-		t.Error(err)
-	}
-	r.invalidate(iotlbInv(selective, domain, 0x5000, 0, 1))
-	r.cannotRead(d, 0x5000, 6)
 }
 
 // TestStaleSuperpage: any page of a superpage drops all of it; the wider table
@@ -205,24 +220,52 @@ func TestStaleContext(t *testing.T) {
 			other := r.frame()
 			r.fill(dataBase)
 			r.fill(dataBase + 0x1000)
-			r.page(top, 0x5000, dataBase, rw)
-			r.page(other, 0x5000, dataBase+0x1000, rw)
+			for _, iova := range []uint64{0x5000, 0x6000} {
+				r.page(top, iova, dataBase, rw)
+				r.page(other, iova, dataBase+0x1000, rw)
+			}
 			r.reads(d, 0x5000, dataBase)
 			r.attach(source, domain+1, other, 4)
 			if c.inv[0] != 0 {
 				r.invalidate(c.inv)
 			}
 			if c.fresh {
-				r.reads(d, 0x5000, dataBase+0x1000)
+				r.reads(d, 0x6000, dataBase+0x1000)
 			} else {
-				r.reads(d, 0x5000, dataBase)
+				r.reads(d, 0x6000, dataBase)
 			}
 			r.lawful()
 		})
 	}
 }
 
-// TestSharedDomain: the caches do not tell tables apart that share a domain id.
+// TestStaleDevice: what the IOTLB has of a device outlives its context entry, and
+// is tagged with the domain id that it had.
+func TestStaleDevice(t *testing.T) {
+	r, top := legacy(t, model.Config{}, 4)
+	d, other := r.Device(source), r.frame()
+	r.fill(dataBase)
+	r.fill(dataBase + 0x1000)
+	r.page(top, 0x5000, dataBase, rw)
+	r.page(other, 0x5000, dataBase+0x1000, rw)
+	r.reads(d, 0x5000, dataBase)
+	r.attach(source, domain+1, other, 4)
+	r.invalidate(contextInv(global, 0, 0, 0))
+	r.reads(d, 0x5000, dataBase)
+	r.invalidate(iotlbInv(byDomain, domain+1, 0, 0, 0))
+	r.reads(d, 0x5000, dataBase)
+	r.invalidate(iotlbInv(byDomain, domain, 0, 0, 0))
+	r.reads(d, 0x5000, dataBase+0x1000)
+	r.put(r.contextEntry(source), 0)
+	r.invalidate(contextInv(global, 0, 0, 0))
+	r.reads(d, 0x5000, dataBase+0x1000)
+	r.invalidate(iotlbInv(byDomain, domain+1, 0, 0, 0))
+	r.cannotRead(d, 0x5000, 2)
+	r.lawful()
+}
+
+// TestSharedDomain: the paging-structure caches do not tell tables apart that
+// share a domain id.
 func TestSharedDomain(t *testing.T) {
 	for _, shared := range []bool{true, false} {
 		r, top := legacy(t, model.Config{}, 4)
@@ -241,6 +284,9 @@ func TestSharedDomain(t *testing.T) {
 			r.reads(r.Device(source+1), 0x5000, dataBase)
 		} else {
 			r.reads(r.Device(source+1), 0x5000, dataBase+0x1000)
+		}
+		if v := r.Violations(); len(v) > 0 != shared {
+			t.Errorf("violations %q", v)
 		}
 	}
 }

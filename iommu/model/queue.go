@@ -9,7 +9,7 @@ type queue struct {
 	ended      bool   // the last descriptor was a wait
 
 	// waiting are invalidations that were fetched and not performed: nothing says
-	// when they are, before a wait descriptor does (section 6.5.2.8).
+	// when they are, before a wait descriptor does (section 6.5.2.9).
 	waiting []descriptor
 }
 
@@ -82,7 +82,7 @@ func (u *Unit) setTail(v uint64) {
 	u.runQueue()
 }
 
-// runQueue fetches descriptors until the tail, or an error (section 6.5.2.10).
+// runQueue fetches descriptors until the tail, or an error (section 6.5.2.11).
 func (u *Unit) runQueue() {
 	q := &u.queue
 	if !q.on || q.errors != 0 {
@@ -150,15 +150,18 @@ func (u *Unit) valid(d *descriptor) bool {
 		ok            bool
 	}
 	wide := u.queue.address&queueWide != 0
+	if !wide && u.root.mode != modeLegacy {
+		return false // table 26
+	}
 	rules := [...]rule{
 		kindContext:     {0xfffc_0000_0000_f1c0, ^uint64(0), 0b1110, true},
 		kindIOTLB:       {0xffff_ffff_0000_f100, 0xf80, 0b1110, true},
-		kindDevice:      {0x000f_0000_ffe0_01f0, 0xffe, 0, u.cfg.DeviceTLB},
+		kindDevice:      {0xffff_0000_ffe0_f1f0, 0xffe, 0, u.cfg.DeviceTLB},
 		kindInterrupt:   {0xffff_0000_07ff_f1e0, ^uint64(0), 0, true},
-		kindWait:        {0x0000_0000_ffff_f100, 3, 0, true},
+		kindWait:        {0x0000_0000_ffff_f180, 3, 0, true},
 		kindPASIDIOTLB:  {0xfff0_0000_0000_f1c0, 0xf80, 0b1100, wide},
 		kindPASID:       {0xfff0_0000_0000_f1c0, ^uint64(0), 0b1011, wide},
-		kindPASIDDevice: {0, 0x7fe, 0, wide && u.cfg.DeviceTLB},
+		kindPASIDDevice: {0xfff0_0000_0000_f000, 0x7fe, 0, wide && u.cfg.DeviceTLB},
 	}
 	kind := d.kind()
 	if kind == 0 || kind >= uint64(len(rules)) || d[2]|d[3] != 0 {
@@ -168,8 +171,10 @@ func (u *Unit) valid(d *descriptor) bool {
 	if !r.ok || d[0]&r.lo != 0 || d[1]&r.hi != 0 || r.granularities != 0 && r.granularities>>d.granularity()&1 == 0 {
 		return false
 	}
-	paged := kind == kindIOTLB || kind == kindPASIDIOTLB
-	return !paged || d.granularity() != 3 || int(d[1]&0x3f) <= u.cfg.MaxAddressMask
+	if kind != kindIOTLB && kind != kindPASIDIOTLB || d.granularity() != selective {
+		return true
+	}
+	return int(d[1]&0x3f) <= u.cfg.MaxAddressMask && (kind != kindIOTLB || !u.cfg.NoPageSelective)
 }
 
 // execute performs a descriptor, or puts it off. It says false for one that is
@@ -191,13 +196,13 @@ func (u *Unit) execute(d *descriptor) bool {
 	return true
 }
 
-// completed does what a wait descriptor asks for (section 6.5.2.8): a status
+// completed does what a wait descriptor asks for (section 6.5.2.9): a status
 // write, an event, both, or with the fence flag nothing.
 func (u *Unit) completed(d *descriptor) {
 	if d[0]>>5&1 != 0 {
-		status := uint32(d[0] >> 32)
-		if !u.mem.write(d[1], []byte{byte(status), byte(status >> 8), byte(status >> 16), byte(status >> 24)}) {
-			u.violation("the status of a wait descriptor goes to %#x, where no memory is", d[1])
+		status, addr := uint32(d[0]>>32), d[1]&^u.addressReserved()
+		if !u.mem.write(addr, []byte{byte(status), byte(status >> 8), byte(status >> 16), byte(status >> 24)}) {
+			u.violation("the status of a wait descriptor goes to %#x, where no memory is", addr)
 		}
 	}
 	if d[0]>>4&1 != 0 && !u.regs.completed {

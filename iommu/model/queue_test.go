@@ -60,6 +60,7 @@ func TestBadDescriptors(t *testing.T) {
 		{"device TLB without", desc{3 | 0x118<<32, 0x5000}, false},
 		{"wait, reserved", desc{5 | 1<<12}, false},
 		{"wait, address", desc{5 | 1<<5, 1}, false},
+		{"wait, page requests", desc{5 | 1<<7}, false},
 		{"PASID cache, narrow", desc{7 | 3<<4}, false},
 		{"PASID IOTLB, narrow", desc{6 | 2<<4}, false},
 		{"PASID cache, granularity", desc{7 | 2<<4}, true},
@@ -88,7 +89,20 @@ func TestBadDescriptors(t *testing.T) {
 			r.lawful()
 		})
 	}
-	r := newRig(t, model.Config{Scalable: true})
+	r := newRig(t, model.Config{NoPageSelective: true})
+	r.start(0)
+	r.push(iotlbInv(selective, 1, 0, 0, 0))
+	if r.Read32(regFSTS) != 1<<4 {
+		t.Errorf("FSTS %#x: pages without CAP.PSI were accepted", r.Read32(regFSTS))
+	}
+	r = newRig(t, model.Config{Scalable: true})
+	r.wide = false
+	r.start(1)
+	r.push(iotlbInv(global, 0, 0, 0, 0))
+	if r.Read32(regFSTS) != 1<<4 {
+		t.Errorf("FSTS %#x: 128 bits were accepted in scalable mode", r.Read32(regFSTS))
+	}
+	r = newRig(t, model.Config{Scalable: true})
 	r.start(0)
 	r.put(r.queue+16, 1) // in the upper half of the first descriptor
 	r.put(r.queue, 4)
@@ -170,6 +184,8 @@ func TestRegisterInvalidation(t *testing.T) {
 	command(0, 0)
 	r.reads(d, 0x5000, dataBase+0x1000)
 	command(3<<61|source<<16|domain, 3)
+	r.reads(d, 0x5000, dataBase+0x1000)
+	iotlb(2<<60|domain<<32, 0, 2)
 	r.cannotRead(d, 0x5000, 6)
 	r.lawful()
 	iotlb(3<<60|domain<<32, 19, 0)
@@ -212,7 +228,11 @@ func TestViolations(t *testing.T) {
 		{"status of a wait", model.Config{}, func(r *rig) { r.start(0); r.push(desc{5 | 1<<5, 1 << 40}) }},
 		{"queue is on", model.Config{}, func(r *rig) { r.start(0); r.Write64(regCCMD, 1<<63|1<<61) }},
 		{"has not", model.Config{NoRegisterInvalidation: true}, func(r *rig) { r.Write64(regIOTLB, 1<<63|1<<60) }},
-		{"CAP.PSI", model.Config{NoPageSelective: true}, func(r *rig) { r.start(0); r.invalidate(iotlbInv(selective, 1, 0, 0, 0)) }},
+		{"caching mode", model.Config{CachingMode: true}, func(r *rig) {
+			r.attach(source, 0, ramBase, 4)
+			r.start(0)
+			r.Device(source).Read(0, make([]byte, 1))
+		}},
 		{"largest", model.Config{}, func(r *rig) {
 			r.attach(source, domain, 2<<2, 3)
 			r.start(0)
