@@ -136,6 +136,7 @@ func (u *Unit) dropDevice(d *descriptor) bool {
 	}
 	device := u.devices[source]
 	if device == nil || device.tlb.pages == nil || device.tlb.mute {
+		u.queue.silent = source
 		return false
 	}
 	// With S, the lowest 0 among the address bits says how many are left out.

@@ -20,7 +20,7 @@ func (u *Unit) perform() bool {
 	}
 	u.queue.waiting = u.queue.waiting[:0]
 	if !done {
-		u.stopQueue(faultTimeout)
+		u.queueFault(faultTimeout)
 	}
 	return done
 }

@@ -76,6 +76,13 @@ func TestBadDescriptors(t *testing.T) {
 			if r.Read32(regFSTS) != 1<<4 || r.Read64(regIQH) != at || r.done() {
 				t.Errorf("FSTS %#x, head %#x, want %#x", r.Read32(regFSTS), r.Read64(regIQH), at)
 			}
+			want := uint64(4) // reserved field
+			if strings.HasPrefix(c.name, "type") || strings.HasSuffix(c.name, "narrow") || strings.HasSuffix(c.name, "without") {
+				want = 3
+			}
+			if got := r.Read64(regIQERCD); got != want {
+				t.Errorf("IQERCD %#x, want %#x", got, want)
+			}
 			r.Write64(regIQT, r.tail) // the error still stands
 			if r.done() {
 				t.Error("the queue went on in spite of the error")
@@ -89,26 +96,30 @@ func TestBadDescriptors(t *testing.T) {
 			r.lawful()
 		})
 	}
-	r := newRig(t, model.Config{NoPageSelective: true})
-	r.start(0)
-	r.push(iotlbInv(selective, 1, 0, 0, 0))
-	if r.Read32(regFSTS) != 1<<4 {
-		t.Errorf("FSTS %#x: pages without CAP.PSI were accepted", r.Read32(regFSTS))
-	}
-	r = newRig(t, model.Config{Scalable: true})
-	r.wide = false
-	r.start(1)
-	r.push(iotlbInv(global, 0, 0, 0, 0))
-	if r.Read32(regFSTS) != 1<<4 {
-		t.Errorf("FSTS %#x: 128 bits were accepted in scalable mode", r.Read32(regFSTS))
-	}
-	r = newRig(t, model.Config{Scalable: true})
-	r.start(0)
-	r.put(r.queue+16, 1) // in the upper half of the first descriptor
-	r.put(r.queue, 4)
-	r.Write64(regIQT, 32)
-	if r.Read32(regFSTS) != 1<<4 {
-		t.Errorf("FSTS %#x: a reserved word was accepted", r.Read32(regFSTS))
+}
+
+// TestQueueErrors are those that are not a descriptor's own fault.
+func TestQueueErrors(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		why  uint64
+		c    model.Config
+		do   func(r *rig)
+	}{
+		{"tail beyond", 1, model.Config{}, func(r *rig) { r.start(0); r.Write64(regIQT, 4096) }},
+		{"outside memory", 2, model.Config{}, func(r *rig) { r.queue = 1 << 40; r.start(0); r.Write64(regIQT, 16) }},
+		{"pages without PSI", 4, model.Config{NoPageSelective: true}, func(r *rig) { r.start(0); r.push(iotlbInv(selective, 1, 0, 0, 0)) }},
+		{"upper half", 4, model.Config{Scalable: true}, func(r *rig) { r.start(0); r.put(r.queue+16, 1); r.put(r.queue, 4); r.Write64(regIQT, 32) }},
+		{"narrow in scalable mode", 5, model.Config{Scalable: true}, func(r *rig) { r.wide = false; r.start(1); r.push(iotlbInv(global, 0, 0, 0, 0)) }},
+		{"wide without scalable mode", 5, model.Config{}, func(r *rig) { r.wide = true; r.start(0); r.push(iotlbInv(global, 0, 0, 0, 0)) }},
+		{"tail not aligned", 6, model.Config{Scalable: true}, func(r *rig) { r.start(0); r.Write64(regIQT, 16) }},
+		{"mode", 7, model.Config{}, func(r *rig) { r.start(2); r.push(iotlbInv(global, 0, 0, 0, 0)) }},
+	} {
+		r := newRig(t, c.c)
+		c.do(r)
+		if r.Read32(regFSTS) != 1<<4 || r.Read64(regIQERCD) != c.why || r.Read64(regIQH) != 0 {
+			t.Errorf("%s: FSTS %#x, IQERCD %#x, want %d", c.name, r.Read32(regFSTS), r.Read64(regIQERCD), c.why)
+		}
 	}
 }
 
@@ -214,7 +225,7 @@ func TestViolations(t *testing.T) {
 		{"no invalidation queue", model.Config{NoQueue: true}, func(r *rig) { r.Write64(regIQT, 0) }},
 		{"this unit has none", model.Config{NoQueue: true}, func(r *rig) { r.Write32(regGCMD, qie) }},
 		{"queue is on", model.Config{}, func(r *rig) { r.start(0); r.Write64(regIQA, r.queue) }},
-		{"IQA", model.Config{}, func(r *rig) { r.Write64(regIQA, 1<<11) }},
+		{"IQA", model.Config{}, func(r *rig) { r.Write64(regIQA, 1<<3) }},
 		{"must be 0", model.Config{}, func(r *rig) {
 			r.Write64(regIQT, 16)
 			r.Write64(regIQA, r.queue)
