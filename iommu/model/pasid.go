@@ -125,13 +125,18 @@ const (
 // bindPASID fills b from a present PASID entry, or says why not. What depends on
 // capabilities that this unit never has is reserved.
 func (u *Unit) bindPASID(b *binding, e *[8]uint64) reason {
-	accessed := u.cfg.AccessedDirty && !u.cfg.NoSecondStage
 	reserved := [3]uint64{
-		0xc20 | u.addressReserved() | set(bit{9, !accessed}),
+		0xc20 | u.addressReserved() | set(bit{9, !u.cfg.AccessedDirty || u.cfg.NoSecondStage}),
 		// Memory types (bits 25 up) without ECAP.MTS.
 		0xffff_ffff_fe7f_0000 | set(bit{23, !u.cfg.Coherent}, bit{24, !u.cfg.SnoopControl}),
 		// SRE, ERE, EAFE without supervisor and execute requests.
 		0xf83 | u.addressReserved(),
+	}
+	if u.cfg.NoSecondStage {
+		reserved[0] |= nextTable | 0x1c
+	}
+	if u.cfg.NoFirstStage {
+		reserved[2] |= nextTable | 0x1c
 	}
 	for i, v := range e {
 		if i >= len(reserved) && v != 0 || i < len(reserved) && v&reserved[i] != 0 {

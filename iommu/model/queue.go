@@ -61,7 +61,7 @@ func (u *Unit) enableQueue(on bool) {
 		if q.tail != 0 {
 			u.violation("the queue is enabled while its tail is %#x: it must be 0 (section 6.5.2)", q.tail)
 		}
-		q.head, q.on, q.ended, q.waiting = 0, true, true, nil
+		q.on, q.ended, q.waiting = true, true, nil
 		u.regs.gsts |= globalQIE
 		u.runQueue()
 		return

@@ -308,3 +308,28 @@ func TestConfig(t *testing.T) {
 		t.Error("VER, size, or halves of CAP")
 	}
 }
+
+// TestIgnoredBits: domain ids, IOVAs and status addresses in descriptors are as
+// wide as the unit's.
+func TestIgnoredBits(t *testing.T) {
+	r, top := legacy(t, model.Config{DomainBits: 8}, 4)
+	d := r.Device(source)
+	r.fill(dataBase)
+	for _, inv := range []desc{
+		iotlbInv(selective, domain|0x100, 0x5000, 0, 0),
+		iotlbInv(selective, domain, 1<<60|0x5000, 0, 0),
+		iotlbInv(byDomain, domain|0xff00, 0, 0, 0),
+	} {
+		r.page(top, 0x5000, dataBase, rw)
+		r.reads(d, 0x5000, dataBase)
+		r.page(top, 0x5000, 0, 0)
+		w := r.wait()
+		w[1] |= 1 << 60
+		r.push(inv, w)
+		if !r.done() {
+			t.Errorf("%#x: the status was not written", inv)
+		}
+		r.cannotRead(d, 0x5000, 6)
+	}
+	r.lawful()
+}

@@ -139,6 +139,47 @@ func TestFirstPageSizes(t *testing.T) {
 	r.lawful()
 }
 
+// TestMissingStages: what belongs to a stage that the unit has not is reserved, and
+// the stage itself is invalid. First stages keep 2 MiB pages without CAP.SSLPS.
+func TestMissingStages(t *testing.T) {
+	for _, c := range []struct {
+		c      model.Config
+		kind   uint64
+		word   uint64
+		v      uint64
+		reason uint8
+	}{
+		{model.Config{NoFirstStage: true}, pgttFirst, 2, 0, 0x5b},
+		{model.Config{NoFirstStage: true}, pgttPass, 2, 1 << 4, 0x5a},
+		{model.Config{NoFirstStage: true}, pgttPass, 2, 1 << 12, 0x5a},
+		{model.Config{NoSecondStage: true}, pgttSecond, 0, 0, 0x5b},
+		{model.Config{NoSecondStage: true}, pgttPass, 0, 1 << 2, 0x5a},
+		{model.Config{NoPassThrough: true}, pgttPass, 0, 0, 0x5b},
+		{model.Config{No2M: true}, pgttFirst, 0, 0, 0},
+		{model.Config{}, pgttPass, 0, 1 << 2, 0},
+		{model.Config{}, pgttPass, 2, 1 << 12, 0},
+	} {
+		c.c.Coherent = true
+		r := scalable(t, c.c)
+		r.fill(dataBase)
+		first := r.frame()
+		r.put(r.entry(first, 4, dataBase, 2, fAll), dataBase&^(1<<21-1)|1<<7|fAll)
+		e := r.pasid(source, 1)
+		r.put(e, c.kind<<6|1)
+		r.put(e+8, 1|snoop)
+		if c.kind == pgttFirst && c.reason == 0 {
+			r.put(e+16, first)
+		}
+		r.put(e+8*c.word, r.get(e+8*c.word)|c.v)
+		if c.reason == 0 {
+			r.readsPASID(r.Device(source), 1, dataBase, dataBase)
+		} else {
+			r.blocked(r.Device(source).ReadPASID(1, dataBase, make([]byte, 1)), c.reason)
+		}
+		r.lawful()
+	}
+}
+
 // TestDirty: a read leaves D clear, a later write through the cached entry sets
 // it; a request that faults sets nothing in the leaf.
 func TestDirty(t *testing.T) {
@@ -431,6 +472,22 @@ func TestScalableCachingMode(t *testing.T) {
 	r.blocked(d.ReadPASID(6, 0x5000, b), 0x79)
 	r.invalidate(iotlbInv(selective, 2, 0x5000, 0, 0))
 	r.readsPASID(d, 6, 0x5000, dataBase)
+	// A first stage's lack of permission is not kept either.
+	r.firstPage(first, 0x6000, dataBase, fP|fUS)
+	r.blocked(d.WritePASID(5, 0x6000, b), 0x85)
+	r.firstPage(first, 0x6000, dataBase, fAll)
+	if err := d.WritePASID(5, 0x6000, make([]byte, 1)); err != nil {
+		t.Error(err)
+	}
+	// A wrong entry has domain id 0, whatever is in it.
+	r.bind(source, 7, 3, 4, second, snoop)
+	r.blocked(d.ReadPASID(7, 0x5000, b), 0x5b)
+	r.bind(source, 7, pgttSecond, 2, second, snoop)
+	r.invalidate(pasidInv(0, 4, 0), pasidInv(0, 2, 0))
+	r.blocked(d.ReadPASID(7, 0x5000, b), 0x5b)
+	r.invalidate(pasidInv(0, 0, 0))
+	r.fill(dataBase)
+	r.readsPASID(d, 7, 0x5000, dataBase)
 	late := r.Device(source + 1)
 	r.blocked(late.ReadPASID(5, 0, b), 0x41)
 	r.admit(source+1, 1<<3)
@@ -456,4 +513,79 @@ func TestPageWalkSnoop(t *testing.T) {
 	r.blocked(d.ReadPASID(1, 0x8000, make([]byte, 1)), 0x79)
 	r.readsPASID(d, 2, 0x8000, dataBase)
 	r.lawful()
+}
+
+// TestStaleFirstTable: paging-structure entries of a first stage.
+func TestStaleFirstTable(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		inv   desc
+		fresh bool
+	}{
+		{"none", desc{}, false},
+		{"leaves", pasidIOTLBInv(3, 1, 5, 0x5000, 0, 1), false},
+		{"all levels", pasidIOTLBInv(3, 1, 5, 0x5000, 0, 0), true},
+		{"all levels elsewhere", pasidIOTLBInv(3, 1, 5, 1<<39, 0, 0), false},
+		{"PASID", pasidIOTLBInv(2, 1, 5, 0, 0, 0), true},
+		{"other PASID", pasidIOTLBInv(2, 1, 6, 0, 0, 0), false},
+		{"pages of the second stage", iotlbInv(selective, 1, 1<<39, 0, 1), true},
+		{"domain", iotlbInv(byDomain, 1, 0, 0, 0), true},
+	} {
+		r := scalable(t, model.Config{Coherent: true})
+		first := r.frame()
+		r.fill(dataBase)
+		r.fill(dataBase + 0x1000)
+		r.firstPage(first, 0x5000, dataBase, fAll)
+		r.firstPage(first, 0x6000, dataBase, fAll)
+		r.bind(source, 5, pgttFirst, 1, first, snoop)
+		d := r.Device(source)
+		r.readsPASID(d, 5, 0x5000, dataBase)
+		r.put(r.entry(first, 4, 0, 3, fAll), 0)
+		r.firstPage(first, 0x6000, dataBase+0x1000, fAll)
+		if c.inv[0] != 0 {
+			r.invalidate(c.inv)
+		}
+		if c.fresh {
+			r.readsPASID(d, 5, 0x6000, dataBase+0x1000)
+		} else {
+			r.readsPASID(d, 5, 0x6000, dataBase)
+		}
+		r.lawful()
+		if t.Failed() {
+			t.Fatal(c.name)
+		}
+	}
+}
+
+// TestStaleScalableContext: in scalable mode context entries have no domain id.
+// Invalidating a domain's drops all, and a device's is by the device.
+func TestStaleScalableContext(t *testing.T) {
+	for _, c := range []struct {
+		inv   desc
+		fresh bool
+	}{
+		{contextInv(byDomain, 99, 0, 0), true},
+		{contextInv(selective, 99, source, 0), true},
+		{contextInv(selective, 1, source+1, 0), false},
+		{pasidInv(3, 0, 0), false},
+	} {
+		r := scalable(t, model.Config{Coherent: true})
+		d, b := r.Device(source), make([]byte, 1)
+		r.bind(source, 0, pgttPass, 1, 0, snoop)
+		if err := d.Read(dataBase, b); err != nil {
+			t.Error(err)
+		}
+		r.put(r.scalableContext(source), 0)
+		r.invalidate(iotlbInv(global, 0, 0, 0, 0))
+		if err := d.Read(dataBase, b); err != nil {
+			t.Error(err)
+		}
+		r.invalidate(c.inv, iotlbInv(global, 0, 0, 0, 0))
+		if c.fresh {
+			r.cannotRead(d, dataBase, 0x41)
+		} else if err := d.Read(dataBase, b); err != nil {
+			t.Error(err)
+		}
+		r.lawful()
+	}
 }

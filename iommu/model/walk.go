@@ -53,7 +53,7 @@ func (b *binding) denied(write bool) reason {
 	}
 }
 
-// beyond checks an IOVA against the width of the table and of the unit (section
+// beyond checks an IOVA against the width of the table (section
 // 3.6 for canonical addresses, 3.7 for second stages).
 func (u *Unit) beyond(b *binding, iova uint64) reason {
 	if b.stage == firstStage {
@@ -63,11 +63,9 @@ func (u *Unit) beyond(b *binding, iova uint64) reason {
 		}
 		return 0
 	}
-	limit, why := u.cfg.width(), beyondStage
+	limit, why := widthOf(b.levels), beyondStage // never above MGAW: see Config.Widths
 	if b.stage == passThrough {
 		limit, why = u.cfg.HostWidth, beyondUnit
-	} else {
-		limit = min(limit, widthOf(b.levels))
 	}
 	switch {
 	case iova>>limit == 0:
