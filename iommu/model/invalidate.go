@@ -55,7 +55,7 @@ func (u *Unit) domains() uint16 { return uint16(1<<u.cfg.DomainBits - 1) }
 // the device only.
 func (u *Unit) dropContexts(granularity uint64, domain, source uint16, mask uint64) {
 	scalable := u.root.mode == modeScalable
-	if granularity == everything || granularity == ofDomain && scalable {
+	if granularity == everything {
 		clear(u.caches.contexts)
 		return
 	}
