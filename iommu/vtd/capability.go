@@ -3,8 +3,6 @@ package vtd
 import (
 	"fmt"
 	"strings"
-
-	"gommu/pagetable"
 )
 
 // Version is the architecture version of a unit, VER_REG (section 11.4.1).
@@ -92,20 +90,9 @@ func DecodeCapabilities(version uint32, capability, extended uint64) Capabilitie
 	return caps
 }
 
-// TableOptions are the options of the widest second-stage table that the unit
-// walks, of 39 or 48 bits. A unit may walk 48 bits and still block DMA above a lower
-// MaxAddressWidth, whatever the table maps there.
-func (c Capabilities) TableOptions() pagetable.Options {
-	width := 48
-	if !c.Width48 {
-		width = 39
-	}
-	return pagetable.Options{AddressWidth: width, Coherent: c.Coherent, No2M: !c.Page2M, No1G: !c.Page1G}
-}
-
 // end is the first byte behind the registers that the capabilities promise.
 func (c Capabilities) end() uint64 {
-	return max(c.FaultRecordOffset+16*uint64(c.FaultRecords), c.IOTLBOffset+16, regIQA+8)
+	return max(c.FaultRecordOffset+16*uint64(c.FaultRecords), c.IOTLBOffset+16, regIQERCD+8)
 }
 
 // String lists the capabilities, several lines without a newline at the end.

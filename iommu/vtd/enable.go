@@ -46,15 +46,16 @@ func (u *Unit) enable(ctx context.Context) error {
 			return err
 		}
 	}
-	u.regs.Write64(regRTADDR, u.root.Bus) // bits 11:10, the mode, are 0: legacy (11.4.5)
+	address := u.root.Bus // TTM 0: legacy (11.4.5)
+	if u.opts.Mode == Scalable {
+		address |= rootScalable
+	}
+	u.regs.Write64(regRTADDR, address)
 	if err := u.command(ctx, globalSRTP, true, globalSRTP); err != nil {
 		return fmt.Errorf("set root table: %w", err)
 	}
-	// A new root table needs both caches dropped, contexts first (11.4.4.1, SRTP).
-	if err := u.inv.context(ctx, global, 0, 0); err != nil {
-		return err
-	}
-	if err := u.inv.iotlb(ctx, global, 0, 0, 0); err != nil {
+	// A new root table needs all caches dropped (11.4.4.1, SRTP).
+	if err := u.dropAll(ctx); err != nil {
 		return err
 	}
 	if err := u.command(ctx, globalTE, true, globalTE); err != nil {

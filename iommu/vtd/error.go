@@ -25,6 +25,11 @@ var (
 	// ErrDomainID reports domain id 0, which caching mode reserves, or one that
 	// the unit does not have.
 	ErrDomainID = errors.New("bad domain id")
+	// ErrDomainBusy reports a domain id that stands for another table, or that
+	// something is attached to.
+	ErrDomainBusy = errors.New("domain id is in use")
+	// ErrPASID reports a PASID that cannot be attached.
+	ErrPASID = errors.New("bad PASID")
 	// ErrTable reports a page table that the unit cannot walk.
 	ErrTable = errors.New("table does not fit the unit")
 	// ErrRange reports an empty range of IOVAs, or one that wraps around.

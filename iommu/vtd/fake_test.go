@@ -29,6 +29,8 @@ const (
 type fakeUnit struct {
 	mu  sync.Mutex
 	mem *pagetable.Memory
+	lag int // how often the driver looks before the queue runs
+	due int
 
 	version           uint32
 	capability, extra uint64 // CAP, ECAP
@@ -48,6 +50,8 @@ type fakeUnit struct {
 	badFault uint32
 	accesses int
 	goneAt   int // number of the access from which all reads are ones; 0 is never
+
+	strict *strict // what it has cached, if that is modelled
 
 	quiet bool
 	log   []string // what the driver did, in order
@@ -70,6 +74,12 @@ func (f *fakeUnit) note(format string, args ...any) {
 // access counts, and says whether the unit is still there.
 func (f *fakeUnit) access() bool {
 	f.accesses++
+	if f.due > 0 {
+		if f.due--; f.due == 0 {
+			f.run()
+		}
+	}
+	f.strict.pump()
 	return f.goneAt == 0 || f.accesses < f.goneAt
 }
 
@@ -110,7 +120,7 @@ func (f *fakeUnit) Read64(off uint64) uint64 {
 	case 0x28:
 		return f.context
 	case 0x80:
-		return f.head << 4
+		return f.head * f.descriptor()
 	case 0xf8:
 		return f.iotlb
 	}
@@ -166,6 +176,12 @@ func (f *fakeUnit) command(v uint32) {
 			continue
 		}
 		f.note("%s %v", c.name, on)
+		switch c.name {
+		case "WBF":
+			f.strict.drain()
+		case "QIE":
+			f.due = 0
+		}
 		switch {
 		case f.stuck[c.name] && c.name == "WBF":
 			f.status |= c.bit
@@ -189,14 +205,19 @@ func (f *fakeUnit) Write64(off uint64, v uint64) {
 	}
 	switch off {
 	case 0x20:
-		f.note("RTADDR")
+		f.note("RTADDR %d", v>>10&3)
 		f.rtaddr = v
 	case 0x28:
 		f.note("context %d did %d sid %#x", v>>61&3, v&0xffff, v>>16&0xffff)
+		if f.strict != nil && !f.stuck["CCMD"] && !f.refuse {
+			f.strict.contexts(v>>61&3, uint16(v>>16))
+		}
 		f.context = f.performed("CCMD", v, 61, 59)
 	case 0x88:
-		f.tail = v >> 4
-		f.run()
+		f.tail = v / f.descriptor()
+		if f.due = f.lag; f.lag == 0 {
+			f.run()
+		}
 	case 0x90:
 		f.note("IQA")
 		f.queue = v
@@ -207,6 +228,9 @@ func (f *fakeUnit) Write64(off uint64, v uint64) {
 		f.note("iotlb %d did %d drain %d", g, v>>32&0xffff, v>>48&3)
 		if g == 3 {
 			f.note("pages %#x", f.address)
+		}
+		if f.strict != nil && !f.stuck["IOTLB"] && !f.refuse {
+			f.strict.iotlb(g, uint16(v>>32), f.address)
 		}
 		f.iotlb = f.performed("IOTLB", v, 60, 57)
 	default:
@@ -226,41 +250,98 @@ func (f *fakeUnit) performed(name string, v uint64, asked, done int) uint64 {
 	}
 }
 
+// descriptor is the size of one in bytes.
+func (f *fakeUnit) descriptor() uint64 {
+	if f.queue>>11&1 != 0 {
+		return 32
+	}
+	return 16
+}
+
 // run is the queue.
 func (f *fakeUnit) run() {
 	if f.status&(1<<26) == 0 || f.stuck["queue"] {
 		return
 	}
-	ring := f.mem.Entries(pagetable.Frame{Bus: f.queue &^ 0xfff})
+	size := f.descriptor()
+	ring, length := f.mem.Entries(pagetable.Frame{Bus: f.queue &^ 0xfff}), 4096/size
+	var group []func() // what may be done in any order
+	flush := func() {
+		for i := len(group) - 1; i >= 0; i-- {
+			group[i]()
+			f.strict.pump()
+		}
+		group = nil
+	}
+	defer flush()
 	for f.head != f.tail && f.fault&0x70 == 0 {
-		low, high := ring[2*f.head], ring[2*f.head+1]
-		if f.badType != 0 && low&0xf == f.badType {
-			f.fault |= f.badFault
-			switch f.badFault {
-			case 0x10: // only a bad descriptor holds the head
-			case 0x40: // and a time-out also ends the waits that were fetched
-				f.head = (f.head + 2) % 256
-			default:
-				f.head = (f.head + 1) % 256
-			}
-			f.badType = 0
+		d := ring[f.head*size/8:][:size/8]
+		low, high := d[0], d[1]
+		if f.stops(low) {
 			return
 		}
-		switch low & 0xf {
-		case 1:
-			f.note("context %d did %d sid %#x", low>>4&3, low>>16&0xffff, low>>32&0xffff)
-		case 2:
-			f.note("iotlb %d did %d drain %d", low>>4&3, low>>16&0xffff, low>>6&3)
-			if low>>4&3 == 3 {
-				f.note("pages %#x", high)
-			}
-		case 5:
-			f.mem.Entries(pagetable.Frame{Bus: high &^ 0xfff})[high&0xfff/8] = low >> 32
-		default:
-			panic(fmt.Sprintf("descriptor %#x", low))
+		if size == 32 && d[2]|d[3] != 0 {
+			panic("reserved words of a descriptor are set")
 		}
-		f.head = (f.head + 1) % 256
+		if low&0xf == 5 {
+			flush()
+			f.mem.Entries(pagetable.Frame{Bus: high &^ 0xfff})[high&0xfff/8] = low >> 32
+		} else {
+			do := f.invalidation(low, high)
+			if f.strict != nil {
+				group = append(group, do)
+			}
+		}
+		f.head = (f.head + 1) % length
 	}
+}
+
+// stops says whether the queue stops at a descriptor, once.
+func (f *fakeUnit) stops(low uint64) bool {
+	if f.badType == 0 || low&0xf != f.badType {
+		return false
+	}
+	length := 4096 / f.descriptor()
+	f.fault |= f.badFault
+	switch f.badFault {
+	case 0x10: // only a bad descriptor holds the head
+	case 0x40: // and a time-out also ends the waits that were fetched
+		f.head = (f.head + 2) % length
+	default:
+		f.head = (f.head + 1) % length
+	}
+	f.badType = 0
+	return true
+}
+
+// invalidation is what a descriptor does.
+func (f *fakeUnit) invalidation(low, high uint64) func() {
+	g, did := low>>4&3, uint16(low>>16)
+	if f.quiet && f.strict == nil {
+		return nil // and allocate nothing
+	}
+	pages := func() {
+		if g == 3 {
+			f.note("pages %#x", high)
+		}
+	}
+	switch low & 0xf {
+	case 1:
+		f.note("context %d did %d sid %#x", g, did, low>>32&0xffff)
+		return func() { f.strict.contexts(g, uint16(low>>32)) }
+	case 2:
+		f.note("iotlb %d did %d drain %d", g, did, low>>6&3)
+		pages()
+		return func() { f.strict.iotlb(g, did, high) }
+	case 6:
+		f.note("iotlb %d did %d pasid %#x", g, did, low>>32&0xfffff)
+		pages()
+		return func() { f.strict.pasidIOTLB(g, did, uint32(low>>32&0xfffff), high) }
+	case 7:
+		f.note("pasid %d did %d pasid %#x", g, did, low>>32&0xfffff)
+		return func() { f.strict.pasids(g, did, uint32(low>>32&0xfffff)) }
+	}
+	panic(fmt.Sprintf("descriptor %#x", low))
 }
 
 // unstick lets the unit go on and finish what it was told.
@@ -282,11 +363,14 @@ type bench struct {
 	held   []pagetable.Frame
 }
 
-const poolFrames = 16
+const (
+	poolFrames = 16
+	firstBus   = 0x10_0000 // bus address of the first
+)
 
 func newBench(t testing.TB) *bench {
 	t.Helper()
-	const bus = 0x10_0000
+	const bus = firstBus
 	mem, err := pagetable.NewMemory(pagetable.Segment{Bus: bus, Mem: pages(poolFrames)})
 	if err != nil {
 		t.Fatal(err)

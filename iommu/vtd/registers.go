@@ -29,7 +29,11 @@ const (
 	regIQH    = 0x80
 	regIQT    = 0x88
 	regIQA    = 0x90
+	regIQERCD = 0xb0
 )
+
+// rootScalable is the mode (TTM, bits 11:10) in RTADDR_REG (11.4.5).
+const rootScalable = 1 << 10
 
 // Bits of GCMD_REG and GSTS_REG (11.4.4.1, 11.4.4.2). A command and its status are
 // the same bit.

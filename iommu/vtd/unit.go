@@ -27,6 +27,8 @@ const (
 
 // Options configure a Unit. The zero value works.
 type Options struct {
+	// Mode is Legacy or Scalable. Open fails if the unit does not have it.
+	Mode         Mode
 	Invalidation InvalidationMode
 	// Timeout bounds each wait for the unit. 0 is one second.
 	Timeout time.Duration
@@ -50,9 +52,17 @@ type Unit struct {
 	told     uint32            // GCMD as written last
 	owned    []pagetable.Frame // everything taken from the pool
 	root     pagetable.Frame
-	contexts [256]*[512]uint64 // context table of each bus, nil without
-	queue    *queue            // nil when registers are used
+	contexts [512]*[512]uint64      // context tables, by the word of the root table that leads to each
+	spaces   map[uint16]*pasidSpace // scalable mode: by requester id
+	domains  domainTable
+	queue    *queue // nil when registers are used
 	inv      invalidator
+	planned  []request // memory for plans
+
+	// An invalidation of something that is not present any more has failed.
+	// Frames that the unit may therefore still read are in limbo.
+	stale bool
+	limbo []pagetable.Frame
 }
 
 // Open reads what the unit can do, refuses one that is in use, and takes the
@@ -70,7 +80,11 @@ func openUnit(regs Registers, mem *pagetable.Memory, frames *respool.Pool[pageta
 	if opts.Timeout <= 0 {
 		opts.Timeout = time.Second
 	}
-	u := &Unit{regs: regs, mem: mem, frames: frames, opts: opts, writeBack: writeBack}
+	u := &Unit{
+		regs: regs, mem: mem, frames: frames, opts: opts, writeBack: writeBack,
+		spaces:  make(map[uint16]*pasidSpace),
+		domains: domainTable{used: make(map[uint16]*domainUse), own: make(map[uint16]bool)},
+	}
 	if err := u.open(); err != nil {
 		return nil, &OpError{Op: "open", Err: errors.Join(err, u.release())}
 	}
@@ -89,7 +103,10 @@ func (u *Unit) open() error {
 		u.inv = commands{u}
 		return nil
 	}
-	u.queue = &queue{u: u}
+	u.queue = &queue{u: u, words: 2}
+	if u.caps.ScalableMode {
+		u.queue.words = 4
+	}
 	u.inv = u.queue
 	if u.queue.frame, u.queue.ring, err = u.frame(); err != nil {
 		return fmt.Errorf("invalidation queue: %w", err)
@@ -120,8 +137,12 @@ func (u *Unit) identify() error {
 		return fmt.Errorf("%w: it translates (GSTS %#x); the kernel must leave it alone: intel_iommu=off", ErrActive, status)
 	case status&(globalQIE|globalIRE) != 0:
 		return fmt.Errorf("%w: its invalidation queue or interrupt remapping is on (GSTS %#x); the kernel must leave it alone: intremap=off", ErrActive, status)
-	case !u.caps.Width39 && !u.caps.Width48:
-		return fmt.Errorf("%w: no second-stage tables of 39 or 48 bits (CAP %#x)", ErrUnsupported, capability)
+	case u.opts.Mode == Scalable && !u.caps.ScalableMode:
+		return fmt.Errorf("%w: no scalable mode (ECAP %#x)", ErrUnsupported, extended)
+	case u.opts.Mode == Scalable && u.byRegisters():
+		return fmt.Errorf("%w: scalable mode needs the invalidation queue", ErrUnsupported)
+	case u.caps.Usable(u.opts.Mode).none():
+		return fmt.Errorf("%w: no page tables in %v mode (CAP %#x, ECAP %#x)", ErrUnsupported, u.opts.Mode, capability, extended)
 	case u.opts.Invalidation == InvalidateByQueue && !u.caps.QueuedInvalidation:
 		return fmt.Errorf("%w: no invalidation queue (ECAP %#x)", ErrUnsupported, extended)
 	case u.byRegisters() && u.caps.Version.Major >= firstWithoutCommands:
@@ -131,39 +152,6 @@ func (u *Unit) identify() error {
 		return fmt.Errorf("%w: registers up to %#x in a window of %#x bytes", ErrUnsupported, u.caps.end(), s.Size())
 	}
 	return nil
-}
-
-// frame takes a zeroed frame that the unit will hold until release.
-func (u *Unit) frame() (pagetable.Frame, *[512]uint64, error) {
-	f, err := u.frames.Get()
-	if err != nil {
-		return f, nil, err
-	}
-	entries := u.mem.Entries(f)
-	if entries == nil {
-		return f, nil, errors.Join(fmt.Errorf("%w: frame %#x of the pool lies outside the memory given", ErrTable, f.Bus), u.frames.Put(f))
-	}
-	u.owned = append(u.owned, f)
-	u.flush(entries[:]) // the zeros, too, must be in memory
-	return f, entries, nil
-}
-
-// flush makes stores to a table visible to a unit that does not snoop.
-func (u *Unit) flush(words []uint64) {
-	if !u.caps.Coherent {
-		u.writeBack(words)
-	}
-}
-
-// release gives all frames back, cleared.
-func (u *Unit) release() error {
-	var errs []error
-	for _, f := range u.owned {
-		clear(u.mem.Entries(f)[:])
-		errs = append(errs, u.frames.Put(f))
-	}
-	u.owned = nil
-	return errors.Join(errs...)
 }
 
 // Capabilities says what the unit can do.

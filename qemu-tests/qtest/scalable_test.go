@@ -1,0 +1,232 @@
+//go:build linux
+
+package qtest_test
+
+import (
+	"bytes"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"gommu/iommu/vtd"
+	"gommu/pagetable"
+	"gommu/qemu-tests/provision"
+)
+
+// A stage of scalable mode that this QEMU's unit can be given.
+type scalable struct {
+	mode
+	stage vtd.Stage
+}
+
+// scalableModes runs a case with each stage that each QEMU has: its unit walks
+// either, as it was started, and 7.2 only the second.
+func scalableModes(t *testing.T, f func(t *testing.T, md scalable)) {
+	for _, qemu := range qemus(t) {
+		for _, stage := range []vtd.Stage{vtd.SecondStage, vtd.FirstStage} {
+			name, iommu := "second", "x-scalable-mode=on"
+			if stage == vtd.FirstStage {
+				name, iommu = "first", "x-scalable-mode=on,x-flts=on"
+			}
+			t.Run(qemu.Version+"/"+name, func(t *testing.T) {
+				if stage == vtd.FirstStage && !firstStage(qemu) {
+					t.Skipf("QEMU %s walks no first-stage tables; 10.0 does", qemu.Version)
+				}
+				f(t, scalable{mode{qemu: qemu, width: 48, inv: vtd.InvalidateByQueue, iommu: iommu, vtd: vtd.Scalable}, stage})
+			})
+		}
+	}
+}
+
+func firstStage(q provision.QEMU) bool { return !strings.HasPrefix(q.Version, "7.") }
+
+// handTable is a first-stage table of 4 KiB leaves below 2 MiB, made by hand.
+type handTable struct {
+	root pagetable.Frame
+	leaf *[512]uint64
+}
+
+func (h handTable) Root() pagetable.Frame { return h.root }
+func (h handTable) AddressWidth() int     { return 48 }
+func (h handTable) Stage() vtd.Stage      { return vtd.FirstStage }
+
+const firstPresent, firstWrite, firstUser, firstAccessed, firstDirty = 1, 2, 4, 1 << 5, 1 << 6
+
+func (r *rig) handTable() handTable {
+	r.t.Helper()
+	var frames []pagetable.Frame
+	for range 4 {
+		f, err := r.frames.Get()
+		r.must(err)
+		frames = append(frames, f)
+	}
+	r.afterUnit(func() error {
+		for _, f := range frames {
+			clear(r.mem.Entries(f)[:])
+			if err := r.frames.Put(f); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for i := range 3 {
+		r.mem.Entries(frames[i])[0] = frames[i+1].Bus | firstPresent | firstWrite | firstUser | firstAccessed
+	}
+	return handTable{frames[0], r.mem.Entries(frames[3])}
+}
+
+// stagedTable is a table of either stage with pages in and out.
+type stagedTable struct {
+	vtd.Table
+	stage vtd.Stage
+	set   func(iova, bus uint64) // bus 0 takes out
+}
+
+func (s stagedTable) Stage() vtd.Stage { return s.stage }
+
+func (r *rig) staged(s vtd.Stage) stagedTable {
+	r.t.Helper()
+	if s == vtd.FirstStage {
+		h := r.handTable()
+		return stagedTable{h, s, func(iova, bus uint64) {
+			if bus != 0 {
+				bus |= firstPresent | firstWrite | firstUser | firstAccessed | firstDirty
+			}
+			atomic.StoreUint64(&h.leaf[iova/page], bus)
+		}}
+	}
+	tbl := r.table()
+	return stagedTable{tbl, s, func(iova, bus uint64) {
+		if bus == 0 {
+			r.must(r.unmap(tbl, iova, page).Release())
+			return
+		}
+		r.mapRange(tbl, iova, bus, page, both)
+	}}
+}
+
+func TestScalable(t *testing.T) {
+	scalableModes(t, func(t *testing.T, md scalable) {
+		md.second = true
+		r := newRig(t, md.mode)
+		one, two := r.staged(md.stage), r.staged(md.stage)
+		r.must(r.unit.Attach(firstEdu, 1, one))
+		r.enable()
+		r.must(r.unit.Attach(secondEdu, 2, two))
+		one.set(0x1000, frame(1))
+		one.set(0x2000, frame(2))
+		two.set(0x1000, frame(3))
+		r.copyThrough(0, 0x1000, frame(1), 0x2000, frame(2), 300)
+		if r.reaches(1, 0x1000, frame(1)) || !r.reaches(1, 0x1000, frame(3)) {
+			t.Error("a device goes through the other's table")
+		}
+
+		// The unit caches, and each way of invalidating is one.
+		for name, f := range map[string]func() error{
+			"page":  func() error { return r.unit.Invalidate(1, 0x1000, page) },
+			"range": func() error { return r.unit.Invalidate(1, 0, 1<<40) },
+			"leaves": func() error {
+				return r.unit.InvalidateRanges(vtd.Range{Domain: 1, IOVA: 0x1000, Size: page, LeavesOnly: true})
+			},
+			"domain": func() error { return r.unit.InvalidateDomain(1) },
+			"all":    r.unit.InvalidateAll,
+		} {
+			if !r.reaches(0, 0x1000, frame(1)) {
+				t.Errorf("%s: the mapping does not work", name)
+			}
+			one.set(0x1000, 0)
+			if !r.reaches(0, 0x1000, frame(1)) {
+				t.Errorf("%s: the unit cached nothing: this case proves nothing", name)
+			}
+			r.must(r.unit.Invalidate(2, 0x1000, page))
+			if !r.reaches(0, 0x1000, frame(1)) {
+				t.Errorf("%s: an invalidation of something else dropped the entry", name)
+			}
+			r.must(f())
+			if r.reaches(0, 0x1000, frame(1)) {
+				t.Errorf("%s: the device still reaches the page", name)
+			}
+			one.set(0x1000, frame(1))
+		}
+		r.drainFaults()
+
+		r.must(r.unit.Detach(firstEdu))
+		if r.reaches(0, 0x1000, frame(1)) || !r.reaches(1, 0x1000, frame(3)) {
+			t.Error("the wrong device was detached")
+		}
+		faults := r.drainFaults()
+		if len(faults) != 1 || faults[0].Source != firstEdu || !strings.Contains(faults[0].Reason.String(), "entry") {
+			t.Errorf("faults %v", faults)
+		}
+		r.must(r.unit.Attach(firstEdu, 2, two))
+		if !r.reaches(0, 0x1000, frame(3)) {
+			t.Error("the device does not go through its new table")
+		}
+		r.must(r.unit.Disable(t.Context()))
+		if !r.reaches(0, frame(5), frame(5)) {
+			t.Error("DMA is still translated")
+		}
+		r.enable()
+		if r.reaches(0, frame(5), frame(5)) || !r.reaches(0, 0x1000, frame(3)) {
+			t.Error("DMA is not translated")
+		}
+	})
+}
+
+// drainFaults takes what the unit recorded.
+func (r *rig) drainFaults() []vtd.Fault {
+	r.t.Helper()
+	faults, _, err := r.unit.Faults()
+	r.must(err)
+	return faults
+}
+
+// TestPassThrough lets one device through and the other not.
+func TestPassThrough(t *testing.T) {
+	modes := func(t *testing.T, f func(t *testing.T, md mode)) {
+		everyMode(t, f)
+		scalableModes(t, func(t *testing.T, md scalable) { f(t, md.mode) })
+	}
+	modes(t, func(t *testing.T, md mode) {
+		md.second = true
+		r := newRig(t, md)
+		r.must(r.unit.Attach(firstEdu, 7, vtd.PassThrough))
+		r.enable()
+		want := r.random(frame(1), 64)
+		r.read(0, frame(1), 64)
+		r.write(0, frame(2), 64)
+		if !bytes.Equal(r.bytesAt(frame(2), 64), want) {
+			t.Error("the device does not reach what it passes through to")
+		}
+		r.noFaults()
+		if r.reaches(1, frame(2), frame(2)) {
+			t.Error("the other device passes, too")
+		}
+		r.drainFaults()
+		r.must(r.unit.Detach(firstEdu))
+		if r.reaches(0, frame(2), frame(2)) {
+			t.Error("a detached device passes")
+		}
+	})
+}
+
+// TestWideQueueWraps goes round the queue of wide descriptors.
+func TestWideQueueWraps(t *testing.T) {
+	scalableModes(t, func(t *testing.T, md scalable) {
+		r := newRig(t, md.mode)
+		one := r.staged(md.stage)
+		r.must(r.unit.Attach(firstEdu, 1, one))
+		r.enable()
+		for i := range 150 {
+			one.set(0x3000, frame(1))
+			if i%30 == 0 && !r.reaches(0, 0x3000, frame(1)) {
+				t.Fatalf("round %d: not reached", i)
+			}
+			one.set(0x3000, 0)
+			r.must(r.unit.Invalidate(1, 0x3000, page))
+			if i%30 == 0 && r.reaches(0, 0x3000, frame(1)) {
+				t.Fatalf("round %d: reached after the invalidation", i)
+			}
+		}
+	})
+}
