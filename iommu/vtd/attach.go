@@ -108,6 +108,7 @@ func (u *Unit) attach(source uint16, pasid uint32, domainID uint16, t Table) err
 		return err
 	}
 	u.domains.use(domainID, pasid, tr)
+	u.entries[place{source, pasid}] = domainID
 	return nil
 }
 
@@ -145,20 +146,26 @@ func (u *Unit) detach(source uint16, pasid uint32) error {
 	if !u.attached(source, pasid) {
 		return ErrNotAttached
 	}
+	at := place{source, pasid}
+	domainID := u.entries[at]
+	kind := u.domains.used[domainID].translation.kind
+	delete(u.entries, at)
+	u.domains.unuse(domainID, pasid)
 	if u.opts.Mode == Scalable {
-		return u.detachPASID(source, pasid)
+		return u.retirePASIDEntry(source, pasid, domainID, kind)
 	}
-	return u.detachContext(source)
+	return u.retireContextEntry(source, domainID)
 }
 
-// attached says whether there is an entry for the requester id and PASID.
+// A place is where something is attached: a requester id and a PASID.
+type place struct {
+	source uint16
+	pasid  uint32
+}
+
 func (u *Unit) attached(source uint16, pasid uint32) bool {
-	if u.opts.Mode == Scalable {
-		_, entry := u.pasidEntry(source, pasid)
-		return entry != nil && isPresent(entry)
-	}
-	entry := u.contextEntry(source)
-	return entry != nil && isPresent(entry)
+	_, ok := u.entries[place{source, pasid}]
+	return ok
 }
 
 // translation says how an entry describes t, and refuses a table that the unit

@@ -38,6 +38,8 @@ type Capabilities struct {
 	DrainWrites         bool // DWD
 	DeviceTLB           bool
 	InterruptRemapping  bool
+	PhysicalFunctions   bool // device TLB invalidations name the physical function (DIT)
+	MaxInterruptMask    int  // MHMV: at most 2^this interrupt entries in one invalidation
 	ExtendedInterrupts  bool // x2APIC destinations (EIM)
 	EnhancedRootPointer bool // setting the root pointer invalidates by itself (ESRTPS)
 
@@ -75,6 +77,7 @@ func DecodeCapabilities(version uint32, capability, extended uint64) Capabilitie
 
 		QueuedInvalidation: e(1), PageSelective: c(39), MaxAddressMask: int(capability >> 48 & 0x3f),
 		DrainReads: c(55), DrainWrites: c(54), DeviceTLB: e(2),
+		PhysicalFunctions: e(41), MaxInterruptMask: int(extended >> 20 & 0xf),
 		InterruptRemapping: e(3), ExtendedInterrupts: e(4), EnhancedRootPointer: c(63),
 
 		FaultRecords:      int(capability>>40&0xff) + 1,

@@ -19,6 +19,7 @@ const (
 
 	contextGranularity = 61 // CIRG
 	contextPerformed   = 59 // CAIG
+	contextFunctions   = 32 // FM
 	contextSource      = 16
 
 	iotlbGranularity = 60 // IIRG
@@ -47,7 +48,8 @@ func (c commands) run(ctx context.Context, requests []request) error {
 }
 
 func (c commands) context(ctx context.Context, r *request) error {
-	v := commandBusy | uint64(r.granularity)<<contextGranularity | uint64(r.source)<<contextSource | uint64(r.domainID)
+	v := commandBusy | uint64(r.granularity)<<contextGranularity | uint64(r.functions)<<contextFunctions |
+		uint64(r.source)<<contextSource | uint64(r.domainID)
 	return c.issue(ctx, "CCMD", regCCMD, v, contextPerformed)
 }
 

@@ -13,6 +13,7 @@ import (
 // entry: address width bits 2:0 (levels-2), domain id bits 23:8.
 const (
 	entryPresent       = 1 << 0
+	contextDeviceTLB   = 1 << 2 // untranslated requests, and requests for translations
 	contextPassThrough = 2 << 2
 	contextDomain      = 8
 )
@@ -50,8 +51,6 @@ func (u *Unit) linkContexts(source uint16, f pagetable.Frame) {
 	u.flush(flushRootEntry, root)
 }
 
-func isPresent(entry []uint64) bool { return atomic.LoadUint64(&entry[0])&entryPresent != 0 }
-
 // setEntry makes an entry present. P comes last: the unit may read the entry at
 // any time.
 func (u *Unit) setEntry(order, flush point, entry []uint64, v []uint64) {
@@ -76,10 +75,12 @@ func (u *Unit) attachContext(source, domainID uint16, tr translation) error {
 	low := tr.root | entryPresent
 	if tr.kind == untranslated {
 		low |= contextPassThrough
+	} else if _, ok := u.deviceTLBs[source]; ok {
+		low |= contextDeviceTLB
 	}
 	u.setEntry(orderContextEntry, flushContextEntry, entry, []uint64{low, uint64(domainID)<<contextDomain | tr.code})
 	if err := u.publishedContext(source, domainID); err != nil {
-		return errors.Join(err, u.retireContextEntry(entry, source, domainID))
+		return errors.Join(err, u.retireContextEntry(source, domainID))
 	}
 	return nil
 }
@@ -98,19 +99,13 @@ func (u *Unit) publishedContext(source, domainID uint16) error {
 	return u.run(p)
 }
 
-func (u *Unit) detachContext(source uint16) error {
-	entry := u.contextEntry(source)
-	domainID := uint16(atomic.LoadUint64(&entry[1]) >> contextDomain)
-	u.domains.unuse(domainID, noPASID)
-	return u.retireContextEntry(entry, source, domainID)
-}
-
 // retireContextEntry takes a context entry away. A unit may read the two halves
 // of an entry at different times, and must not find P with the rest gone: the
 // rest stays until the unit has been told (section 6.5.3.3), and after an error
 // until the next Attach. The unit forgets first the context, then what was
 // translated through it (section 6.5.1.1).
-func (u *Unit) retireContextEntry(entry []uint64, source, domainID uint16) (err error) {
+func (u *Unit) retireContextEntry(source, domainID uint16) (err error) {
+	entry := u.contextEntry(source)
 	atomic.StoreUint64(&entry[0], 0)
 	u.flush(flushContextGone, entry)
 	inOrder(orderRetire, func() {
@@ -118,7 +113,7 @@ func (u *Unit) retireContextEntry(entry []uint64, source, domainID uint16) (err 
 		p.add(retireContext, request{kind: ofContexts, granularity: selective, domainID: domainID, source: source})
 		p.fence()
 		p.add(retireIOTLB, request{kind: ofIOTLB, granularity: byDomain, domainID: domainID})
-		err = u.retired(p)
+		err = u.retired(p, place{source, noPASID})
 	}, func() {
 		if err == nil {
 			clearRest(entry)

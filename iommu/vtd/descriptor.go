@@ -12,8 +12,16 @@ const (
 	descDrain         = 6
 	descDomain        = 16
 	descContextSource = 32
+	descFunctions     = 48 // FM
 	descPASID         = 32
 	descLeaf          = 1 << 6 // IH, in the second word with the address and the mask
+
+	deviceDepth       = 16 // MIP, of a device TLB
+	deviceSource      = 32
+	pasidDeviceDepth  = 4 // and of one with PASID
+	pasidDeviceSource = 16
+	interruptMask     = 27
+	interruptIndex    = 32
 
 	waitStatusWrite = 1 << 5 // never together with the interrupt flag, bit 4: it ends some versions of QEMU
 	waitFence       = 1 << 6
@@ -24,17 +32,38 @@ const (
 func (q *queue) descriptor(r *request) descriptor {
 	low := uint64(r.kind) | uint64(r.granularity)<<descGranularity | uint64(r.domainID)<<descDomain
 	switch r.kind {
-	case fenced:
-		return q.filler(waitFence)
 	case ofContexts:
-		return descriptor{low | uint64(r.source)<<descContextSource, 0}
+		return descriptor{low | uint64(r.source)<<descContextSource | uint64(r.functions)<<descFunctions, 0}
 	case ofIOTLB:
 		return descriptor{low | q.u.drain()<<descDrain, r.pages()}
 	case ofPASIDIOTLB:
 		return descriptor{low | uint64(r.pasid)<<descPASID, r.pages()}
-	default: // ofPASIDs
+	case ofPASIDs:
 		return descriptor{low | uint64(r.pasid)<<descPASID, 0}
+	case ofInterrupts:
+		return descriptor{low | uint64(r.mask)<<interruptMask | r.address<<interruptIndex, 0}
+	case ofDeviceTLB:
+		return descriptor{uint64(r.kind) | uint64(r.depth)<<deviceDepth | uint64(r.source)<<deviceSource |
+			uint64(r.physical&0xf)<<12 | uint64(r.physical>>4)<<52, r.devicePages(1)}
+	case ofPASIDDeviceTLB:
+		return descriptor{uint64(r.kind) | uint64(r.depth)<<pasidDeviceDepth | uint64(r.source)<<pasidDeviceSource |
+			uint64(r.pasid)<<descPASID | uint64(r.physical&0xf)<<12 | uint64(r.physical>>4)<<52, r.devicePages(1 << 11)}
+	default: // fenced
+		return q.filler(waitFence)
 	}
+}
+
+// devicePages is the second word of an invalidation of a device's TLB. With the
+// size bit set, the lowest 0 of the address says how many pages: as many as if
+// it and all below were the page's offset (section 6.5.2.5).
+func (r *request) devicePages(size uint64) uint64 {
+	if r.mask == 0 {
+		return r.address
+	}
+	if r.mask >= 52 { // everything
+		return 1<<63 - 1<<12 | size
+	}
+	return r.address | (1<<(r.mask-1)-1)<<12 | size
 }
 
 // pages is the second word of an invalidation of pages.

@@ -40,6 +40,7 @@ type fakeUnit struct {
 	pmen              uint32
 	rtaddr            uint64
 	queue, head, tail uint64
+	record            uint64 // IQERCD
 	context, iotlb    uint64 // CCMD, IOTLB
 	address           uint64 // IVA
 	records           map[int][2]uint64
@@ -48,6 +49,8 @@ type fakeUnit struct {
 	refuse   bool            // invalidations through registers are not performed
 	badType  uint64          // a descriptor type that stops the queue, with:
 	badFault uint32
+	refuses  func(low, high uint64) bool // descriptors that the queue stops at
+	silent   map[uint16]bool             // devices that do not answer invalidations of their TLBs
 	accesses int
 	goneAt   int // number of the access from which all reads are ones; 0 is never
 
@@ -121,6 +124,8 @@ func (f *fakeUnit) Read64(off uint64) uint64 {
 		return f.context
 	case 0x80:
 		return f.head * f.descriptor()
+	case 0xb0:
+		return f.record
 	case 0xf8:
 		return f.iotlb
 	}
@@ -280,6 +285,15 @@ func (f *fakeUnit) run() {
 		if f.stops(low) {
 			return
 		}
+		if f.refuses != nil && f.refuses(low, high) {
+			f.fault |= 0x10
+			f.record = 3
+			return
+		}
+		if source, ok := f.silentDevice(low); ok {
+			f.timeOut(source, ring[:], size)
+			return
+		}
 		if size == 32 && d[2]|d[3] != 0 {
 			panic("reserved words of a descriptor are set")
 		}
@@ -314,6 +328,30 @@ func (f *fakeUnit) stops(low uint64) bool {
 	return true
 }
 
+// silentDevice says whether a descriptor is for the TLB of a device that does not
+// answer.
+func (f *fakeUnit) silentDevice(low uint64) (uint16, bool) {
+	source := uint16(low >> 32)
+	if low&0xf == 8 {
+		source = uint16(low >> 16)
+	}
+	return source, (low&0xf == 3 || low&0xf == 8) && f.silent[source]
+}
+
+// timeOut is a device that does not answer: what follows up to a wait is fetched
+// and comes to nothing.
+func (f *fakeUnit) timeOut(source uint16, ring []uint64, size uint64) {
+	f.fault |= 0x40
+	f.record = uint64(source) << 32
+	for f.head != f.tail {
+		wait := ring[f.head*size/8]&0xf == 5
+		f.head = (f.head + 1) % (4096 / size)
+		if wait {
+			return
+		}
+	}
+}
+
 // invalidation is what a descriptor does.
 func (f *fakeUnit) invalidation(low, high uint64) func() {
 	g, did := low>>4&3, uint16(low>>16)
@@ -333,6 +371,15 @@ func (f *fakeUnit) invalidation(low, high uint64) func() {
 		f.note("iotlb %d did %d drain %d", g, did, low>>6&3)
 		pages()
 		return func() { f.strict.iotlb(g, did, high) }
+	case 3:
+		f.note("device sid %#x depth %d pages %#x", low>>32&0xffff, low>>16&0x1f, high)
+		return func() {}
+	case 8:
+		f.note("device sid %#x pasid %#x depth %d pages %#x", low>>16&0xffff, low>>32&0xfffff, low>>4&0x1f, high)
+		return func() {}
+	case 4:
+		f.note("interrupts %d index %d mask %d", low>>4&1, low>>32&0xffff, low>>27&0x1f)
+		return func() {}
 	case 6:
 		f.note("iotlb %d did %d pasid %#x", g, did, low>>32&0xfffff)
 		pages()

@@ -36,6 +36,13 @@ func (u *Unit) InvalidateRanges(ranges ...Range) error {
 			return rangeError("invalidate", &ranges[i], err)
 		}
 	}
+	if len(u.deviceTLBs) > 0 {
+		p.fence()
+		for i := range ranges {
+			address, mask := ranges[i].cover()
+			u.planDevices(&p, ranges[i].Domain, address, mask)
+		}
+	}
 	if err := u.run(p); err != nil {
 		if len(ranges) == 1 {
 			return rangeError("invalidate", &ranges[0], err)
@@ -49,6 +56,13 @@ func rangeError(op string, r *Range, err error) error {
 	return &OpError{Op: op, Target: domain(r.Domain), IOVA: r.IOVA, Size: r.Size, Err: err}
 }
 
+// cover is the aligned power of two of pages that covers the range.
+func (r *Range) cover() (address uint64, mask int) {
+	first, last := r.IOVA>>12, (r.IOVA+(r.Size-1))>>12
+	mask = bits.Len64(first ^ last)
+	return first >> mask << mask << 12, mask
+}
+
 // planRange adds what covers a range.
 func (u *Unit) planRange(p *plan, at point, r *Range) error {
 	if r.Size == 0 || r.IOVA+(r.Size-1) < r.IOVA {
@@ -57,13 +71,9 @@ func (u *Unit) planRange(p *plan, at point, r *Range) error {
 	if err := u.ready(r.Domain); err != nil {
 		return err
 	}
-	first, last := r.IOVA>>12, (r.IOVA+(r.Size-1))>>12
-	mask := bits.Len64(first ^ last)
-	q := request{kind: ofIOTLB, granularity: selective, domainID: r.Domain, leaf: r.LeavesOnly}
-	if fits := u.caps.PageSelective && mask <= u.caps.MaxAddressMask; fits {
-		q.address, q.mask = first>>mask<<mask<<12, mask
-	} else {
-		q.granularity, q.leaf = byDomain, false
+	q := request{kind: ofIOTLB, granularity: byDomain, domainID: r.Domain}
+	if address, mask := r.cover(); u.caps.PageSelective && mask <= u.caps.MaxAddressMask {
+		q.granularity, q.address, q.mask, q.leaf = selective, address, mask, r.LeavesOnly
 	}
 	use := u.domains.used[r.Domain]
 	if use == nil || use.translation.kind != throughFirst {
@@ -86,6 +96,10 @@ func (u *Unit) InvalidateDomain(domainID uint16) error {
 	if err == nil {
 		p := u.newPlan()
 		p.add(invalidateDomain, request{kind: ofIOTLB, granularity: byDomain, domainID: domainID})
+		if len(u.deviceTLBs) > 0 {
+			p.fence()
+			u.planDevices(&p, domainID, 0, allOfDevice)
+		}
 		err = u.run(p)
 	}
 	if err != nil {
@@ -94,13 +108,21 @@ func (u *Unit) InvalidateDomain(domainID uint16) error {
 	return nil
 }
 
-// InvalidateAll drops all cached context and PASID entries and translations.
+// InvalidateAll drops all cached context and PASID entries and translations,
+// those in devices' TLBs as well.
 func (u *Unit) InvalidateAll() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	err := u.ready(1)
 	if err == nil {
 		err = u.dropAll(context.Background())
+	}
+	if err == nil {
+		p := u.newPlan()
+		for at := range u.entries {
+			u.planDevice(&p, at, 0, allOfDevice)
+		}
+		err = u.run(p)
 	}
 	if err != nil {
 		return &OpError{Op: "invalidate", Target: "everything", Err: err}

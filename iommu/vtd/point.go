@@ -39,6 +39,7 @@ const (
 
 	invalidateRange  // what Invalidate is asked for
 	invalidateDomain // what InvalidateDomain is asked for
+	forgetDevice     // what a device's TLB has of it
 
 	waitDone // the wait for the unit's status write
 
@@ -52,7 +53,7 @@ var pointNames = [points]string{
 	"publish context", "publish PASID", "publish IOTLB", "publish range", "write buffer",
 	"retire context", "retire PASID", "retire IOTLB",
 	"root: contexts", "root: PASIDs", "root: IOTLB",
-	"invalidate range", "invalidate domain",
+	"invalidate range", "invalidate domain", "invalidate device TLB",
 	"wait for status",
 }
 

@@ -40,14 +40,18 @@ func (q *queue) length() int { return len(q.ring) / q.words }
 
 // run submits the requests, as many at a time as the queue holds.
 func (q *queue) run(ctx context.Context, requests []request) error {
-	room := q.length() - 2 // the wait, and one that stays free
-	for len(requests) > room {
-		if err := q.submit(ctx, requests[:room]); err != nil {
-			return err
+	var errs []error
+	for len(requests) > 0 {
+		n := min(len(requests), q.length()-2) // the wait, and one that stays free
+		if err := q.submit(ctx, requests[:n]); err != nil {
+			errs = append(errs, err)
+			if q.unsure {
+				break
+			}
 		}
-		requests = requests[room:]
+		requests = requests[n:]
 	}
-	return q.submit(ctx, requests)
+	return errors.Join(errs...)
 }
 
 // enable gives the unit the empty queue and switches it on. The tail must be 0
@@ -77,7 +81,8 @@ func (q *queue) disable(ctx context.Context) error {
 	if q.u.regs.Read32(regGSTS)&globalQIE != 0 {
 		err := q.settled(ctx)
 		if err == nil {
-			err = q.drained(ctx)
+			p := q.u.poll(ctx)
+			err = q.drained(&p)
 		}
 		if err != nil {
 			return fmt.Errorf("disable invalidation queue: %w", err)
@@ -89,26 +94,8 @@ func (q *queue) disable(ctx context.Context) error {
 	return nil
 }
 
-// settled waits for a submission that was given up, whose status write may still
-// come: nothing may be overwritten or taken away before. If the unit has stopped
-// at it since, it is made to go on; the failure was reported when it was given up.
-func (q *queue) settled(ctx context.Context) error {
-	if !q.unsure {
-		return nil
-	}
-	err := q.finished(ctx)
-	if failed, ok := errors.AsType[*QueueError](err); ok {
-		err = q.recover(ctx, failed)
-	}
-	if err == nil {
-		q.unsure = false
-	}
-	return err
-}
-
 // drained waits until the unit has fetched everything.
-func (q *queue) drained(ctx context.Context) error {
-	p := q.u.poll(ctx)
+func (q *queue) drained(p *poll) error {
 	for {
 		head := q.u.regs.Read64(regIQH)
 		if head == gone64 {
@@ -128,25 +115,25 @@ func (q *queue) submit(ctx context.Context, requests []request) error {
 	if err := q.settled(ctx); err != nil {
 		return err
 	}
+	start := q.tail
+	q.store(requests)
+	if !keep(waitDone) {
+		return nil
+	}
+	return q.complete(ctx, requests, start)
+}
+
+// store puts requests and a wait for them into the queue and tells the unit.
+func (q *queue) store(requests []request) {
 	q.number++
 	for i := range requests {
 		q.append(q.descriptor(&requests[i]))
 	}
 	q.append(q.wait())
 	q.unsure = true
+	q.u.stats.Submissions++
+	q.u.stats.Descriptors += uint64(len(requests))
 	q.doorbell()
-	if !keep(waitDone) {
-		return nil
-	}
-	err := q.finished(ctx)
-	if err == nil {
-		q.unsure = false
-		return nil
-	}
-	if failed, ok := errors.AsType[*QueueError](err); ok {
-		return errors.Join(err, q.recover(ctx, failed))
-	}
-	return err
 }
 
 // append stores a descriptor at the tail.
@@ -172,51 +159,3 @@ func (q *queue) index(register uint64) int {
 
 // doorbell tells the unit where the queue ends now.
 func (q *queue) doorbell() { q.u.regs.Write64(regIQT, uint64(q.tail*q.words*8)) }
-
-// finished waits for the unit's status write.
-func (q *queue) finished(ctx context.Context) error {
-	p := q.u.poll(ctx)
-	for uint32(atomic.LoadUint64(&q.status[0])) != q.number {
-		fault := q.u.regs.Read32(regFSTS)
-		if fault == gone32 {
-			return ErrGone
-		}
-		if fault&faultInvalidations != 0 {
-			return q.failure(fault)
-		}
-		if err := p.pause(); err != nil {
-			return fmt.Errorf("status of submission %d was not written: %w", q.number, err)
-		}
-	}
-	return nil
-}
-
-// failure describes where the unit stopped.
-func (q *queue) failure(fault uint32) error {
-	head := q.u.regs.Read64(regIQH)
-	if head == gone64 {
-		return ErrGone
-	}
-	i := q.index(head)
-	return &QueueError{
-		Queue: fault&faultQueue != 0, Timeout: fault&faultTimeout != 0, Completion: fault&faultCompletion != 0,
-		Index:      i,
-		Descriptor: [2]uint64{atomic.LoadUint64(&q.ring[q.words*i]), atomic.LoadUint64(&q.ring[q.words*i+1])},
-	}
-}
-
-// recover makes the queue run again after the unit stopped. A bad descriptor,
-// which the head is at, becomes a copy of the wait descriptor; then the error is
-// cleared and the tail written again, which is what makes some units go on.
-func (q *queue) recover(ctx context.Context, e *QueueError) error {
-	if e.Queue {
-		q.put(e.Index, q.wait())
-	}
-	q.u.regs.Write32(regFSTS, faultInvalidations)
-	q.doorbell()
-	if err := q.drained(ctx); err != nil {
-		return fmt.Errorf("restart the queue: %w", err)
-	}
-	q.unsure = false
-	return nil
-}

@@ -11,6 +11,9 @@ type request struct {
 	granularity granularity
 	domainID    uint16
 	source      uint16
+	functions   uint8  // contexts of one device: FM, function bits to ignore
+	depth       uint8  // device TLBs: how many invalidations the device takes at once
+	physical    uint16 // device TLBs: the function's physical function
 	pasid       uint32
 	address     uint64 // of the first page, aligned to the mask
 	mask        int    // 2^mask pages
@@ -22,15 +25,19 @@ type request struct {
 type requestKind uint8
 
 const (
-	ofContexts   requestKind = 1
-	ofIOTLB      requestKind = 2
-	fenced       requestKind = 5 // a wait that holds back what follows
-	ofPASIDIOTLB requestKind = 6
-	ofPASIDs     requestKind = 7
+	ofContexts       requestKind = 1
+	ofIOTLB          requestKind = 2
+	ofDeviceTLB      requestKind = 3
+	ofInterrupts     requestKind = 4
+	fenced           requestKind = 5 // a wait that holds back what follows
+	ofPASIDIOTLB     requestKind = 6
+	ofPASIDs         requestKind = 7
+	ofPASIDDeviceTLB requestKind = 8
 )
 
 var requestNames = map[requestKind]string{
 	ofContexts: "contexts", ofIOTLB: "IOTLB", fenced: "fence", ofPASIDIOTLB: "IOTLB by PASID", ofPASIDs: "PASID cache",
+	ofDeviceTLB: "device TLB", ofPASIDDeviceTLB: "device TLB by PASID", ofInterrupts: "interrupt entries",
 }
 
 func (k requestKind) String() string { return requestNames[k] }
@@ -48,8 +55,12 @@ const (
 	wholePASID   granularity = 2
 	pagesOfPASID granularity = 3
 	// Of the PASID cache.
-	ofOnePASID granularity = 1
-	everyPASID granularity = 3
+	pasidsOfDomain granularity = 0
+	ofOnePASID     granularity = 1
+	everyPASID     granularity = 3
+	// Of interrupt entries: by index is 1.
+	everyInterrupt granularity = 0
+	someInterrupts granularity = 1
 )
 
 // An invalidator drops what the unit has cached and returns when all of it is
@@ -90,9 +101,13 @@ func (u *Unit) runContext(ctx context.Context, p plan) error {
 
 // retired runs a plan that drops what is not present any more. If it fails, the
 // unit may still use what it has cached, until forget.
-func (u *Unit) retired(p plan) error {
+func (u *Unit) retired(p plan, at place) error {
 	if !u.enabled {
 		return nil
+	}
+	if len(u.deviceTLBs) > 0 {
+		p.fence()
+		u.planDevice(&p, at, 0, allOfDevice)
 	}
 	err := u.run(p)
 	if err != nil {

@@ -21,6 +21,7 @@ const (
 	directoryEntries = 512
 	maxPASIDs        = directoryEntries * pasidsPerTable
 
+	scalableDeviceTLB = 1 << 2 // DTE: the device may ask for translations
 	scalablePASIDs    = 1 << 3 // PASIDE: DMA with a PASID is let in
 	scalableDirectory = 9      // PDTS: the directory has 2^(7+this) entries
 )
@@ -126,7 +127,7 @@ func (u *Unit) attachPASID(source uint16, pasid uint32, domainID uint16, tr tran
 		u.linkContexts(source, next())
 	}
 	if newSpace {
-		u.setEntry(orderContextEntry, flushContextEntry, u.contextEntry(source), u.scalableWords(space))
+		u.setEntry(orderContextEntry, flushContextEntry, u.contextEntry(source), u.scalableWords(source, space))
 	}
 	if err := u.publishedPASID(source, pasid, domainID, tr, newSpace); err != nil {
 		return errors.Join(err, u.retirePASIDEntry(source, pasid, domainID, tr.kind))
@@ -153,8 +154,11 @@ func (u *Unit) pasidWords(domainID uint16, tr translation) []uint64 {
 }
 
 // scalableWords are the words of a scalable context entry.
-func (u *Unit) scalableWords(s *pasidSpace) []uint64 {
+func (u *Unit) scalableWords(source uint16, s *pasidSpace) []uint64 {
 	low := s.frame.Bus | entryPresent
+	if _, ok := u.deviceTLBs[source]; ok {
+		low |= scalableDeviceTLB
+	}
 	if pasids := u.caps.Usable(Scalable).PASIDs; pasids > 0 {
 		low |= scalablePASIDs
 		for size := 0; 1<<(7+size)*pasidsPerTable < pasids; size++ {
@@ -192,14 +196,6 @@ func ofTranslations(domainID uint16, pasid uint32, kind translationKind) request
 	return request{kind: ofPASIDIOTLB, granularity: wholePASID, domainID: domainID, pasid: pasid}
 }
 
-func (u *Unit) detachPASID(source uint16, pasid uint32) error {
-	_, entry := u.pasidEntry(source, pasid)
-	domainID := uint16(atomic.LoadUint64(&entry[1]))
-	kind := translationKind(atomic.LoadUint64(&entry[0]) >> pasidKind & 7)
-	u.domains.unuse(domainID, pasid)
-	return u.retirePASIDEntry(source, pasid, domainID, kind)
-}
-
 // retirePASIDEntry takes a PASID table entry away, and the tables that nothing
 // is in any more. Their frames go back to the pool when the unit has forgotten
 // them, which after an error is later.
@@ -233,7 +229,7 @@ func (u *Unit) forgetPASIDEntry(entry []uint64, source uint16, pasid uint32, dom
 		p.add(retirePASID, request{kind: ofPASIDs, granularity: ofOnePASID, domainID: domainID, pasid: pasid})
 		p.fence()
 		p.add(retireIOTLB, ofTranslations(domainID, pasid, kind))
-		err = u.retired(p)
+		err = u.retired(p, place{source, pasid})
 	}, func() {
 		if err == nil {
 			clearRest(entry)

@@ -46,18 +46,21 @@ type Unit struct {
 	// tests put a model of such memory here.
 	writeBack func([]uint64)
 
-	mu       sync.Mutex
-	closed   bool
-	enabled  bool
-	told     uint32            // GCMD as written last
-	owned    []pagetable.Frame // everything taken from the pool
-	root     pagetable.Frame
-	contexts [512]*[512]uint64      // context tables, by the word of the root table that leads to each
-	spaces   map[uint16]*pasidSpace // scalable mode: by requester id
-	domains  domainTable
-	queue    *queue // nil when registers are used
-	inv      invalidator
-	planned  []request // memory for plans
+	mu         sync.Mutex
+	closed     bool
+	enabled    bool
+	told       uint32            // GCMD as written last
+	owned      []pagetable.Frame // everything taken from the pool
+	root       pagetable.Frame
+	contexts   [512]*[512]uint64      // context tables, by the word of the root table that leads to each
+	spaces     map[uint16]*pasidSpace // scalable mode: by requester id
+	domains    domainTable
+	entries    map[place]uint16     // the domain id of all that is attached
+	deviceTLBs map[uint16]deviceTLB // by requester id
+	queue      *queue               // nil when registers are used
+	inv        invalidator
+	planned    []request // memory for plans
+	stats      Stats
 
 	// An invalidation of something that is not present any more has failed.
 	// Frames that the unit may therefore still read are in limbo.
@@ -83,6 +86,7 @@ func openUnit(regs Registers, mem *pagetable.Memory, frames *respool.Pool[pageta
 	u := &Unit{
 		regs: regs, mem: mem, frames: frames, opts: opts, writeBack: writeBack,
 		spaces:  make(map[uint16]*pasidSpace),
+		entries: make(map[place]uint16), deviceTLBs: make(map[uint16]deviceTLB),
 		domains: domainTable{used: make(map[uint16]*domainUse), own: make(map[uint16]bool)},
 	}
 	if err := u.open(); err != nil {
