@@ -46,9 +46,13 @@ func (u *Unit) rootWord(source uint16) int {
 func (u *Unit) linkContexts(source uint16, f pagetable.Frame) {
 	i := u.rootWord(source)
 	u.contexts[i] = u.mem.Entries(f)
-	root := u.mem.Entries(u.root)[i:][:1]
-	atomic.StoreUint64(&root[0], f.Bus|entryPresent)
-	u.flush(flushRootEntry, root)
+	u.setWord(flushRootEntry, u.mem.Entries(u.root)[i:], f.Bus|entryPresent)
+}
+
+// setWord stores the first word of an entry, which makes it present or not.
+func (u *Unit) setWord(flush point, entry []uint64, v uint64) {
+	atomic.StoreUint64(&entry[0], v)
+	u.flush(flush, entry[:1])
 }
 
 // setEntry makes an entry present. P comes last: the unit may read the entry at
@@ -106,8 +110,7 @@ func (u *Unit) publishedContext(source, domainID uint16) error {
 // translated through it (section 6.5.1.1).
 func (u *Unit) retireContextEntry(source, domainID uint16) (err error) {
 	entry := u.contextEntry(source)
-	atomic.StoreUint64(&entry[0], 0)
-	u.flush(flushContextGone, entry)
+	u.setWord(flushContextGone, entry, 0)
 	inOrder(orderRetire, func() {
 		p := u.newPlan()
 		p.add(retireContext, request{kind: ofContexts, granularity: selective, domainID: domainID, source: source})

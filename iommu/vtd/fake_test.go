@@ -373,10 +373,10 @@ func (f *fakeUnit) invalidation(low, high uint64) func() {
 		return func() { f.strict.iotlb(g, did, high) }
 	case 3:
 		f.note("device sid %#x depth %d pages %#x", low>>32&0xffff, low>>16&0x1f, high)
-		return func() {}
+		return func() { f.strict.deviceTLB(actor{uint16(low >> 32), 0}, high, 1) }
 	case 8:
 		f.note("device sid %#x pasid %#x depth %d pages %#x", low>>16&0xffff, low>>32&0xfffff, low>>4&0x1f, high)
-		return func() {}
+		return func() { f.strict.deviceTLB(actor{uint16(low >> 16), uint32(low >> 32 & 0xfffff)}, high, 1<<11) }
 	case 4:
 		f.note("interrupts %d index %d mask %d", low>>4&1, low>>32&0xffff, low>>27&0x1f)
 		return func() {}

@@ -4,13 +4,19 @@ package vtd
 
 import "sync/atomic"
 
-// Left is the step that is left out, plus one; 0 is none.
+// left is the step that is left out, plus one; 0 is none.
 var left atomic.Int32
 
-// Observe, if set, is called between two ordered steps.
+// observe, if set, is called between two ordered steps.
 var observe atomic.Pointer[func()]
 
-func keep(p point) bool { return left.Load() != int32(p)+1 }
+// reached are the steps that the driver came to.
+var reached [points]atomic.Bool
+
+func keep(p point) bool {
+	reached[p].Store(true)
+	return left.Load() != int32(p)+1
+}
 
 func between(point) {
 	if f := observe.Load(); f != nil {

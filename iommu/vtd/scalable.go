@@ -3,7 +3,6 @@ package vtd
 import (
 	"errors"
 	"fmt"
-	"sync/atomic"
 
 	"gommu/pagetable"
 )
@@ -53,18 +52,9 @@ type pasidTable struct {
 	used    int // entries that are present
 }
 
-// pasidEntry is the PASID table of a requester id and the entry in it, or nil
-// without one.
-func (u *Unit) pasidEntry(source uint16, pasid uint32) (*pasidTable, []uint64) {
-	s := u.spaces[source]
-	if s == nil {
-		return nil, nil
-	}
-	t := s.tables[pasid/pasidsPerTable]
-	if t == nil {
-		return nil, nil
-	}
-	return t, t.entries[pasidWords*(pasid%pasidsPerTable):][:pasidWords]
+// entry is the entry of a PASID in the table that has it.
+func (t *pasidTable) entry(pasid uint32) []uint64 {
+	return t.entries[pasidWords*(pasid%pasidsPerTable):][:pasidWords]
 }
 
 // checkPASID refuses a PASID that AttachPASID does not take.
@@ -80,56 +70,67 @@ func (u *Unit) checkPASID(pasid uint32) error {
 	return nil
 }
 
-// attachPASID makes a PASID table entry and, where they are missing, the tables
-// that lead to it. All frames are taken before the first store, and each table
-// is complete before the unit can reach it.
-func (u *Unit) attachPASID(source uint16, pasid uint32, domainID uint16, tr translation) error {
-	space, newContexts := u.spaces[source], u.contexts[u.rootWord(source)] == nil
-	newSpace := space == nil
-	newTable := newSpace || space.tables[pasid/pasidsPerTable] == nil
+// A way is the tables that lead to a PASID table entry.
+type way struct {
+	space              *pasidSpace
+	table              *pasidTable
+	newSpace, newTable bool
+	contexts           []pagetable.Frame // the context table, if it is new
+}
+
+// wayTo finds the tables that lead to an entry, and takes frames for those that
+// are missing: for all or none.
+func (u *Unit) wayTo(source uint16, pasid uint32) (way, error) {
+	w := way{space: u.spaces[source]}
 	var names []string
-	for _, n := range []struct {
-		missing bool
-		name    string
-	}{{newTable, "PASID table"}, {newSpace, "PASID directory"}, {newContexts, "context table"}} {
-		if n.missing {
-			names = append(names, n.name)
-		}
+	if w.newSpace = w.space == nil; w.newSpace {
+		names = append(names, "PASID directory")
+	} else {
+		w.table = w.space.tables[pasid/pasidsPerTable]
+	}
+	if w.newTable = w.table == nil; w.newTable {
+		names = append(names, "PASID table")
+	}
+	if u.contexts[u.rootWord(source)] == nil {
+		names = append(names, "context table")
 	}
 	frames, err := u.take(names...)
 	if err != nil {
+		return way{}, err
+	}
+	if w.newSpace {
+		w.space = &pasidSpace{frame: frames[0], directory: u.mem.Entries(frames[0]), tables: make(map[uint32]*pasidTable)}
+		frames = frames[1:]
+	}
+	if w.newTable {
+		w.table = &pasidTable{frame: frames[0], entries: u.mem.Entries(frames[0])}
+		frames = frames[1:]
+	}
+	w.contexts = frames
+	return w, nil
+}
+
+// attachPASID makes a PASID table entry and links the tables that lead to it,
+// from below: each is complete before the unit can reach it.
+func (u *Unit) attachPASID(source uint16, pasid uint32, domainID uint16, tr translation) error {
+	w, err := u.wayTo(source, pasid)
+	if err != nil {
 		return err
 	}
-	next := func() pagetable.Frame { f := frames[0]; frames = frames[1:]; return f }
-
-	var table *pasidTable
-	if newTable {
-		f := next()
-		table = &pasidTable{frame: f, entries: u.mem.Entries(f)}
-	} else {
-		table = space.tables[pasid/pasidsPerTable]
+	u.setEntry(orderPASIDEntry, flushPASIDEntry, w.table.entry(pasid), u.pasidWords(domainID, tr))
+	w.table.used++
+	if w.newTable {
+		w.space.tables[pasid/pasidsPerTable] = w.table
+		u.setWord(flushDirectoryEntry, w.space.directory[pasid/pasidsPerTable:], w.table.frame.Bus|entryPresent)
 	}
-	entry := table.entries[pasidWords*(pasid%pasidsPerTable):][:pasidWords]
-	u.setEntry(orderPASIDEntry, flushPASIDEntry, entry, u.pasidWords(domainID, tr))
-	table.used++
-	if newSpace {
-		f := next()
-		space = &pasidSpace{frame: f, directory: u.mem.Entries(f), tables: make(map[uint32]*pasidTable)}
-		u.spaces[source] = space
+	for _, f := range w.contexts {
+		u.linkContexts(source, f)
 	}
-	if newTable {
-		space.tables[pasid/pasidsPerTable] = table
-		word := space.directory[pasid/pasidsPerTable:][:1]
-		atomic.StoreUint64(&word[0], table.frame.Bus|entryPresent)
-		u.flush(flushDirectoryEntry, word)
+	if w.newSpace {
+		u.spaces[source] = w.space
+		u.setWord(flushContextEntry, u.contextEntry(source), u.scalableWord(source, w.space))
 	}
-	if newContexts {
-		u.linkContexts(source, next())
-	}
-	if newSpace {
-		u.setEntry(orderContextEntry, flushContextEntry, u.contextEntry(source), u.scalableWords(source, space))
-	}
-	if err := u.publishedPASID(source, pasid, domainID, tr, newSpace); err != nil {
+	if err := u.publishedPASID(source, pasid, domainID, tr, w.newSpace); err != nil {
 		return errors.Join(err, u.retirePASIDEntry(source, pasid, domainID, tr.kind))
 	}
 	return nil
@@ -153,8 +154,9 @@ func (u *Unit) pasidWords(domainID uint16, tr translation) []uint64 {
 	return w
 }
 
-// scalableWords are the words of a scalable context entry.
-func (u *Unit) scalableWords(source uint16, s *pasidSpace) []uint64 {
+// scalableWord is the first word of a scalable context entry. The others are 0:
+// RID_PASID is noPASID.
+func (u *Unit) scalableWord(source uint16, s *pasidSpace) uint64 {
 	low := s.frame.Bus | entryPresent
 	if _, ok := u.deviceTLBs[source]; ok {
 		low |= scalableDeviceTLB
@@ -165,7 +167,7 @@ func (u *Unit) scalableWords(source uint16, s *pasidSpace) []uint64 {
 			low += 1 << scalableDirectory
 		}
 	}
-	return []uint64{low, noPASID, 0, 0}
+	return low
 }
 
 // publishedPASID lets the unit see a PASID table entry that has become present,
@@ -200,9 +202,9 @@ func ofTranslations(domainID uint16, pasid uint32, kind translationKind) request
 // is in any more. Their frames go back to the pool when the unit has forgotten
 // them, which after an error is later.
 func (u *Unit) retirePASIDEntry(source uint16, pasid uint32, domainID uint16, kind translationKind) (err error) {
-	table, entry := u.pasidEntry(source, pasid)
-	atomic.StoreUint64(&entry[0], 0)
-	u.flush(flushPASIDGone, entry[:1])
+	table := u.spaces[source].tables[pasid/pasidsPerTable]
+	entry := table.entry(pasid)
+	u.setWord(flushPASIDGone, entry, 0)
 	table.used--
 	unlinked, contextGone := u.unlinkEmpty(source, pasid, table)
 
@@ -246,16 +248,12 @@ func (u *Unit) unlinkEmpty(source uint16, pasid uint32, table *pasidTable) (fram
 	}
 	space := u.spaces[source]
 	delete(space.tables, pasid/pasidsPerTable)
-	word := space.directory[pasid/pasidsPerTable:][:1]
-	atomic.StoreUint64(&word[0], 0)
-	u.flush(flushDirectoryGone, word)
+	u.setWord(flushDirectoryGone, space.directory[pasid/pasidsPerTable:], 0)
 	frames = append(frames, table.frame)
 	if len(space.tables) > 0 {
 		return frames, false
 	}
 	delete(u.spaces, source)
-	entry := u.contextEntry(source)
-	atomic.StoreUint64(&entry[0], 0)
-	u.flush(flushContextGone, entry)
+	u.setWord(flushContextGone, u.contextEntry(source), 0)
 	return append(frames, space.frame), true
 }

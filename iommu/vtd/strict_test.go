@@ -24,7 +24,8 @@ type strict struct {
 
 	contextCache map[uint16]cachedContext
 	pasidCache   map[actor]cachedPASID
-	tlb          map[tlbKey]uint64 // the root that the translation came from; 0 is "not present"
+	tlb          map[tlbKey]uint64    // the root that the translation came from; 0 is "not present"
+	devices      map[deviceKey]uint64 // what devices with a TLB have in it
 	complaints   []string
 }
 
@@ -37,6 +38,7 @@ type actor struct {
 // cachedContext is a context entry; in legacy mode all that there is.
 type cachedContext struct {
 	present   bool
+	deviceTLB bool
 	directory uint64
 	cachedPASID
 }
@@ -54,18 +56,19 @@ type tlbKey struct {
 	page  uint64
 }
 
+type deviceKey struct {
+	actor
+	page uint64
+}
+
 // strictPages are the pages that every device keeps using.
 var strictPages = []uint64{0x10, 0x11, 0x200}
 
 func newStrict(b *bench, actors ...actor) *strict {
-	s := &strict{b: b, actors: actors, mapped: map[uint64]map[uint64]bool{}, written: map[uint64]uint64{}}
-	s.dropAll()
+	s := &strict{b: b, actors: actors, mapped: map[uint64]map[uint64]bool{}, written: map[uint64]uint64{}, devices: map[deviceKey]uint64{},
+		contextCache: map[uint16]cachedContext{}, pasidCache: map[actor]cachedPASID{}, tlb: map[tlbKey]uint64{}}
 	b.strict = s
 	return s
-}
-
-func (s *strict) dropAll() {
-	s.contextCache, s.pasidCache, s.tlb = map[uint16]cachedContext{}, map[actor]cachedPASID{}, map[tlbKey]uint64{}
 }
 
 // writeBack is how the driver writes cache lines back.
@@ -149,6 +152,18 @@ func (s *strict) reach(a actor, page uint64) uint64 {
 	if a.pasid != 0 && s.b.rtaddr>>10&3 == 0 {
 		return 0
 	}
+	if root, ok := s.devices[deviceKey{a, page}]; ok {
+		return root
+	}
+	root, device := s.translate(a, page)
+	if root != 0 && device {
+		s.devices[deviceKey{a, page}] = root
+	}
+	return root
+}
+
+// translate is what the unit answers, and whether the device may keep that.
+func (s *strict) translate(a actor, page uint64) (root uint64, device bool) {
 	c, ok := s.contextCache[a.source]
 	if !ok {
 		c = s.walkContext(a.source)
@@ -157,7 +172,7 @@ func (s *strict) reach(a actor, page uint64) uint64 {
 		}
 	}
 	if !c.present {
-		return 0
+		return 0, false
 	}
 	p := c.cachedPASID
 	if s.b.rtaddr>>10&3 == 1 {
@@ -168,27 +183,26 @@ func (s *strict) reach(a actor, page uint64) uint64 {
 			}
 		}
 		if !p.present {
-			return 0
+			return 0, false
 		}
 	}
 	if p.kind == 4 {
-		return 1
+		return 1, c.deviceTLB
 	}
 	key := tlbKey{p.did, -1, page}
 	if p.kind == 1 {
 		key.pasid = int(a.pasid)
 	}
 	if root, ok := s.tlb[key]; ok {
-		return root
+		return root, c.deviceTLB
 	}
-	root := uint64(0)
 	if s.mapped[p.root][page] {
 		root = p.root
 	}
 	if root != 0 || s.caching() && p.kind == 2 {
 		s.tlb[key] = root
 	}
-	return root
+	return root, c.deviceTLB
 }
 
 func (s *strict) walkContext(source uint16) (c cachedContext) {
@@ -211,13 +225,14 @@ func (s *strict) walkContext(source uint16) (c cachedContext) {
 	}
 	c.present = true
 	if scalable {
-		c.directory = low &^ 0xfff
+		c.directory, c.deviceTLB = low&^0xfff, low&4 != 0
 		return c
 	}
 	c.cachedPASID = cachedPASID{true, uint16(high >> 8), 2, low &^ 0xfff}
 	if low>>2&3 == 2 {
 		c.kind = 4
 	}
+	c.deviceTLB = low>>2&3 == 1
 	s.check(c.cachedPASID, "context entry of %#x", source)
 	return c
 }
@@ -285,6 +300,69 @@ func (s *strict) pasidIOTLB(g uint64, did uint16, pasid uint32, address uint64) 
 	maps.DeleteFunc(s.tlb, func(k tlbKey, _ uint64) bool {
 		return k.did == did && k.pasid == int(pasid) && (g == 2 || covers(address, k.page))
 	})
+}
+
+// deviceTLB has a device forget pages: size is its size bit.
+func (s *strict) deviceTLB(a actor, address, size uint64) {
+	if s == nil {
+		return
+	}
+	mask := uint64(0)
+	if address&size != 0 {
+		for mask = 1; address>>(11+mask)&1 != 0; mask++ {
+		}
+	}
+	maps.DeleteFunc(s.devices, func(k deviceKey, _ uint64) bool {
+		return k.actor == a && k.page>>mask == address>>12>>mask
+	})
+}
+
+// consistent complains if what the unit can reach is not what was stored.
+func (s *strict) consistent() {
+	top := s.b.rtaddr &^ 0xfff
+	for i := range uint64(512) {
+		if s.b.rtaddr>>10&3 == 0 {
+			if i%2 == 0 && s.same("root entry", top+8*i, 1) {
+				s.each(s.word(top+8*i)&^0xfff, 2, "context entry", nil)
+			}
+			continue
+		}
+		if s.same("root entry", top+8*i, 1) {
+			s.each(s.word(top+8*i)&^0xfff, 4, "context entry", func(low uint64) {
+				s.each(low&^0xfff, 1, "PASID directory entry", func(low uint64) {
+					s.each(low&^0xfff, 8, "PASID entry", nil)
+				})
+			})
+		}
+	}
+}
+
+// each compares all entries of a table and goes below those that are present.
+func (s *strict) each(table, words uint64, what string, below func(low uint64)) {
+	for at := table; at < table+4096; at += 8 * words {
+		if s.same(what, at, words) && below != nil {
+			below(s.word(at))
+		}
+	}
+}
+
+// same compares an entry with what was stored and says whether it is present.
+func (s *strict) same(what string, at, words uint64) bool {
+	stored := s.b.mem.Entries(pagetable.Frame{Bus: at &^ 0xfff})
+	if stored == nil {
+		s.complain("%s at %#x lies outside memory", what, at)
+		return false
+	}
+	if (s.word(at)|stored[at&0xfff/8])&1 == 0 {
+		return false
+	}
+	for i := range words {
+		if got, want := s.word(at+8*i), stored[at&0xfff/8+i]; got != want {
+			s.complain("word %d of the %s at %#x is %#x for the unit, and %#x was stored", i, what, at, got, want)
+			return false
+		}
+	}
+	return true
 }
 
 func covers(address, page uint64) bool {
