@@ -41,6 +41,7 @@ func (u *Unit) enable(ctx context.Context) error {
 	if _, _, err := u.drainFaults(); err != nil { // left by who had the unit before
 		return err
 	}
+	u.armFaults()
 	if u.queue != nil {
 		if err := u.queue.enable(ctx); err != nil {
 			return err
@@ -86,6 +87,7 @@ func (u *Unit) disable(ctx context.Context) error {
 		return fmt.Errorf("disable translation: %w", err)
 	}
 	u.enabled = false
+	u.maskFaults()
 	if u.queue != nil {
 		return u.queue.disable(ctx)
 	}

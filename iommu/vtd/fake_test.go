@@ -38,6 +38,7 @@ type fakeUnit struct {
 	told              uint32 // GCMD as written last
 	fault             uint32 // FSTS
 	pmen              uint32
+	event             [4]uint32 // FECTL and up
 	rtaddr            uint64
 	queue, head, tail uint64
 	record            uint64 // IQERCD
@@ -122,8 +123,14 @@ func (f *fakeUnit) Read64(off uint64) uint64 {
 		return f.extra
 	case 0x28:
 		return f.context
+	case 0x20:
+		return f.rtaddr
 	case 0x80:
 		return f.head * f.descriptor()
+	case 0x88:
+		return f.tail * f.descriptor()
+	case 0x90:
+		return f.queue
 	case 0xb0:
 		return f.record
 	case 0xf8:
@@ -147,6 +154,9 @@ func (f *fakeUnit) Write32(off uint64, v uint32) {
 	case 0x34:
 		f.note("clear faults %#x", v&f.fault)
 		f.fault &^= v & 0x71
+	case 0x38, 0x3c, 0x40, 0x44:
+		f.note("event %#x %#x", off, v)
+		f.event[(off-0x38)/4] = v
 	case 0x64:
 		f.note("PMEN %#x", v)
 		f.pmen = v & (1 << 31)

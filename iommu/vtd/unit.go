@@ -30,8 +30,20 @@ type Options struct {
 	// Mode is Legacy or Scalable. Open fails if the unit does not have it.
 	Mode         Mode
 	Invalidation InvalidationMode
+	// Adopt takes over a unit that somebody has left on, instead of refusing it
+	// with ErrActive. Open then switches translation and the queue off, in this
+	// order: from there to Enable every DMA passes untranslated, so devices that
+	// the old tables confined must be quiet, and DMA through old IOVAs reaches
+	// whatever has these physical addresses. Who had the unit must not use it any
+	// more. One that remaps interrupts is refused all the same: these belong to
+	// the kernel. If Open fails, translation may be off.
+	Adopt bool
 	// Timeout bounds each wait for the unit. 0 is one second.
 	Timeout time.Duration
+	// FaultInterrupt is how the unit tells that it recorded faults. Without it
+	// FaultEvents looks every FaultPoll, where 0 is 10 milliseconds.
+	FaultInterrupt Interrupt
+	FaultPoll      time.Duration
 }
 
 // A Unit is one remapping unit that this process drives.
@@ -61,6 +73,7 @@ type Unit struct {
 	inv        invalidator
 	planned    []request // memory for plans
 	stats      Stats
+	adopted    Adopted
 
 	// An invalidation of something that is not present any more has failed.
 	// Frames that the unit may therefore still read are in limbo.
@@ -69,8 +82,8 @@ type Unit struct {
 }
 
 // Open reads what the unit can do, refuses one that is in use, and takes the
-// frames for the root table and the invalidation queue from the pool. It
-// changes nothing in the unit: translation stays off until Enable. mem is where
+// frames for the root table and the invalidation queue from the pool. Unless it
+// adopts, it changes nothing in the unit: translation stays off until Enable. mem is where
 // the pool's frames lie.
 func Open(regs Registers, mem *pagetable.Memory, frames *respool.Pool[pagetable.Frame], opts Options) (*Unit, error) {
 	return openUnit(regs, mem, frames, opts, func(words []uint64) {
@@ -82,6 +95,9 @@ func Open(regs Registers, mem *pagetable.Memory, frames *respool.Pool[pagetable.
 func openUnit(regs Registers, mem *pagetable.Memory, frames *respool.Pool[pagetable.Frame], opts Options, writeBack func([]uint64)) (*Unit, error) {
 	if opts.Timeout <= 0 {
 		opts.Timeout = time.Second
+	}
+	if opts.FaultPoll <= 0 {
+		opts.FaultPoll = 10 * time.Millisecond
 	}
 	u := &Unit{
 		regs: regs, mem: mem, frames: frames, opts: opts, writeBack: writeBack,
@@ -105,7 +121,7 @@ func (u *Unit) open() error {
 	}
 	if u.byRegisters() {
 		u.inv = commands{u}
-		return nil
+		return u.adopt(context.Background())
 	}
 	u.queue = &queue{u: u, words: 2}
 	if u.caps.ScalableMode {
@@ -118,7 +134,7 @@ func (u *Unit) open() error {
 	if u.queue.statusFrame, u.queue.status, err = u.frame(); err != nil {
 		return fmt.Errorf("invalidation status: %w", err)
 	}
-	return nil
+	return u.adopt(context.Background())
 }
 
 // byRegisters says that the unit is not, or cannot be, told through a queue.
@@ -137,10 +153,10 @@ func (u *Unit) identify() error {
 	switch {
 	case u.caps.Version.Major == 0:
 		return fmt.Errorf("%w: version %v: this is no VT-d unit", ErrUnsupported, u.caps.Version)
-	case status&globalTE != 0:
-		return fmt.Errorf("%w: it translates (GSTS %#x); the kernel must leave it alone: intel_iommu=off", ErrActive, status)
-	case status&(globalQIE|globalIRE) != 0:
-		return fmt.Errorf("%w: its invalidation queue or interrupt remapping is on (GSTS %#x); the kernel must leave it alone: intremap=off", ErrActive, status)
+	case status&globalIRE != 0:
+		return fmt.Errorf("%w: it remaps interrupts (GSTS %#x); the kernel must leave it alone: intremap=off", ErrActive, status)
+	case status&(globalTE|globalQIE) != 0 && !u.opts.Adopt:
+		return fmt.Errorf("%w: translation or its queue is on (GSTS %#x); the kernel must leave it alone: intel_iommu=off; or set Options.Adopt", ErrActive, status)
 	case u.opts.Mode == Scalable && !u.caps.ScalableMode:
 		return fmt.Errorf("%w: no scalable mode (ECAP %#x)", ErrUnsupported, extended)
 	case u.opts.Mode == Scalable && u.byRegisters():
