@@ -6,23 +6,14 @@ import (
 	"gommu/pagetable"
 )
 
-// A Table is a page table, such as a *pagetable.Table. It is of the second
-// stage, unless it has a method Stage() Stage that says otherwise.
+// A Table is a page table, such as a *pagetable.Table: of the second stage
+// (section 9.8), which units walk in both modes, or of the first (section 9.7),
+// which they walk in scalable mode.
 type Table interface {
 	Root() pagetable.Frame // its top page
 	AddressWidth() int     // bits of IOVA: 39, 48 or 57
+	Stage() pagetable.Stage
 }
-
-// A Stage is one of the two formats of page tables that a unit walks.
-type Stage int
-
-const (
-	// SecondStage tables are walked in both modes (section 9.8).
-	SecondStage Stage = iota
-	// FirstStage tables, the processors' format, are walked in scalable mode
-	// (section 9.7).
-	FirstStage
-)
 
 // PassThrough attached in place of a table lets a device's DMA pass
 // untranslated: it reaches all memory. The unit must be able to
@@ -31,8 +22,9 @@ var PassThrough Table = passThrough{}
 
 type passThrough struct{}
 
-func (passThrough) Root() pagetable.Frame { return pagetable.Frame{} }
-func (passThrough) AddressWidth() int     { return 0 }
+func (passThrough) Root() pagetable.Frame  { return pagetable.Frame{} }
+func (passThrough) AddressWidth() int      { return 0 }
+func (passThrough) Stage() pagetable.Stage { return pagetable.SecondStage }
 
 // A translation is what an entry makes of a device's DMA.
 type translation struct {
@@ -186,7 +178,7 @@ func (u *Unit) translation(t Table) (translation, error) {
 	}
 	tr := translation{kind: throughSecond, root: t.Root().Bus}
 	widths := can.SecondStage
-	if s, ok := t.(interface{ Stage() Stage }); ok && s.Stage() == FirstStage {
+	if t.Stage() == pagetable.FirstStage {
 		tr.kind, widths = throughFirst, can.FirstStage
 	}
 	if !widths.has(t.AddressWidth()) {

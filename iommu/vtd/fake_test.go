@@ -507,5 +507,6 @@ type fakeTable struct {
 
 func (f fakeTable) Root() pagetable.Frame { return pagetable.Frame{Bus: f.root} }
 func (f fakeTable) AddressWidth() int     { return f.width }
+func (fakeTable) Stage() pagetable.Stage  { return pagetable.SecondStage }
 
 var goodTable = fakeTable{0x10_0000, 48}

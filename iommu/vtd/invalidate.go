@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math/bits"
+
+	"gommu/pagetable"
 )
 
 // Invalidate drops what the unit has cached of a domain's IOVAs in [iova,
@@ -13,6 +15,26 @@ import (
 // domain where the unit cannot do less.
 func (u *Unit) Invalidate(domainID uint16, iova, size uint64) error {
 	return u.InvalidateRanges(Range{Domain: domainID, IOVA: iova, Size: size})
+}
+
+// Flush finishes a batch of unmaps of a domain's table: it drops what the unit
+// has cached of what the batch covers and gives the batch's frames back. If it
+// fails the batch is as it was, and nothing of it may be reused.
+func (u *Unit) Flush(domainID uint16, b *pagetable.Batch) error {
+	first, last, ok := b.Range()
+	if !ok {
+		return nil
+	}
+	var err error
+	if size := last - first + 1; size == 0 { // everything
+		err = u.InvalidateDomain(domainID)
+	} else {
+		err = u.InvalidateRanges(Range{Domain: domainID, IOVA: first, Size: size, LeavesOnly: b.Tables() == 0})
+	}
+	if err != nil {
+		return err
+	}
+	return b.Release()
 }
 
 // A Range is a range of a domain's IOVAs.

@@ -194,7 +194,7 @@ func (l *life) succeed(a actor, id uint16, old, new vtd.Table) {
 // stagedTable is a fake table of the first stage.
 type stagedTable struct{ fakeTable }
 
-func (stagedTable) Stage() vtd.Stage { return vtd.FirstStage }
+func (stagedTable) Stage() pagetable.Stage { return pagetable.FirstStage }
 
 // live goes through a unit's life.
 func (l *life) live(t testing.TB, mode vtd.Mode) {

@@ -92,18 +92,38 @@ func (c Capabilities) widths() Widths {
 	return w
 }
 
-// TableOptions are the options of the widest second-stage table of 39 or 48
-// bits that the unit walks in legacy mode. A unit may walk 48 bits and still
-// block DMA above a lower MaxAddressWidth, whatever the table maps there.
-func (c Capabilities) TableOptions() pagetable.Options { return c.TableOptionsFor(Legacy) }
+// TableOptions are the options of a second-stage table in legacy mode: of 48
+// bits if the unit walks these, else of what it does. A unit may walk 48 bits
+// and still block DMA above a lower MaxAddressWidth, whatever the table maps
+// there.
+func (c Capabilities) TableOptions() pagetable.Options {
+	return c.tableOptions(c.Usable(Legacy), pagetable.SecondStage)
+}
 
-// TableOptionsFor is TableOptions for a mode.
-func (c Capabilities) TableOptionsFor(m Mode) pagetable.Options {
-	width := 48
-	if !c.Width48 {
-		width = 39
+// TableOptions are the options of a table of the given stage that can be
+// attached in the unit's mode: of 48 bits if it walks these, else of what it
+// does. It fails with ErrUnsupported if it walks none of that stage.
+func (u *Unit) TableOptions(stage pagetable.Stage) (pagetable.Options, error) {
+	o := u.caps.tableOptions(u.caps.Usable(u.opts.Mode), stage)
+	if o.AddressWidth == 0 {
+		return o, &OpError{Op: "table options", Err: fmt.Errorf("%w: no %v in %v mode (ECAP %#x)", ErrUnsupported, stage, u.opts.Mode, u.caps.Ecap)}
 	}
-	return pagetable.Options{AddressWidth: width, Coherent: c.Usable(m).Coherent, No2M: !c.Page2M, No1G: !c.Page1G}
+	return o, nil
+}
+
+func (c Capabilities) tableOptions(can Usable, stage pagetable.Stage) pagetable.Options {
+	o := pagetable.Options{Stage: stage, Coherent: can.Coherent, No2M: !c.Page2M, No1G: !c.Page1G}
+	widths := can.SecondStage
+	if stage == pagetable.FirstStage {
+		widths, o.No2M, o.No1G = can.FirstStage, false, !c.FirstStage1G
+	}
+	switch {
+	case widths.has(48):
+		o.AddressWidth = 48
+	case len(widths) > 0:
+		o.AddressWidth = widths[0]
+	}
+	return o
 }
 
 // String is one line for people.

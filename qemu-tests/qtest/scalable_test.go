@@ -5,7 +5,6 @@ package qtest_test
 import (
 	"bytes"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"gommu/iommu/vtd"
@@ -16,20 +15,20 @@ import (
 // A stage of scalable mode that this QEMU's unit can be given.
 type scalable struct {
 	mode
-	stage vtd.Stage
+	stage pagetable.Stage
 }
 
 // scalableModes runs a case with each stage that each QEMU has: its unit walks
 // either, as it was started, and 7.2 only the second.
 func scalableModes(t *testing.T, f func(t *testing.T, md scalable)) {
 	for _, qemu := range qemus(t) {
-		for _, stage := range []vtd.Stage{vtd.SecondStage, vtd.FirstStage} {
+		for _, stage := range []pagetable.Stage{pagetable.SecondStage, pagetable.FirstStage} {
 			name, iommu := "second", "x-scalable-mode=on"
-			if stage == vtd.FirstStage {
+			if stage == pagetable.FirstStage {
 				name, iommu = "first", "x-scalable-mode=on,x-flts=on"
 			}
 			t.Run(qemu.Version+"/"+name, func(t *testing.T) {
-				if stage == vtd.FirstStage && !firstStage(qemu) {
+				if stage == pagetable.FirstStage && !firstStage(qemu) {
 					t.Skipf("QEMU %s walks no first-stage tables; 10.0 does", qemu.Version)
 				}
 				f(t, scalable{mode{qemu: qemu, width: 48, inv: vtd.InvalidateByQueue, iommu: iommu, vtd: vtd.Scalable}, stage})
@@ -40,69 +39,15 @@ func scalableModes(t *testing.T, f func(t *testing.T, md scalable)) {
 
 func firstStage(q provision.QEMU) bool { return !strings.HasPrefix(q.Version, "7.") }
 
-// handTable is a first-stage table of 4 KiB leaves below 2 MiB, made by hand.
-type handTable struct {
-	root pagetable.Frame
-	leaf *[512]uint64
-}
-
-func (h handTable) Root() pagetable.Frame { return h.root }
-func (h handTable) AddressWidth() int     { return 48 }
-func (h handTable) Stage() vtd.Stage      { return vtd.FirstStage }
-
-const firstPresent, firstWrite, firstUser, firstAccessed, firstDirty = 1, 2, 4, 1 << 5, 1 << 6
-
-func (r *rig) handTable() handTable {
+// staged makes an empty table of a stage.
+func (r *rig) staged(s pagetable.Stage) *pagetable.Table {
 	r.t.Helper()
-	var frames []pagetable.Frame
-	for range 4 {
-		f, err := r.frames.Get()
-		r.must(err)
-		frames = append(frames, f)
-	}
-	r.afterUnit(func() error {
-		for _, f := range frames {
-			clear(r.mem.Entries(f)[:])
-			if err := r.frames.Put(f); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	for i := range 3 {
-		r.mem.Entries(frames[i])[0] = frames[i+1].Bus | firstPresent | firstWrite | firstUser | firstAccessed
-	}
-	return handTable{frames[0], r.mem.Entries(frames[3])}
-}
-
-// stagedTable is a table of either stage with pages in and out.
-type stagedTable struct {
-	vtd.Table
-	stage vtd.Stage
-	set   func(iova, bus uint64) // bus 0 takes out
-}
-
-func (s stagedTable) Stage() vtd.Stage { return s.stage }
-
-func (r *rig) staged(s vtd.Stage) stagedTable {
-	r.t.Helper()
-	if s == vtd.FirstStage {
-		h := r.handTable()
-		return stagedTable{h, s, func(iova, bus uint64) {
-			if bus != 0 {
-				bus |= firstPresent | firstWrite | firstUser | firstAccessed | firstDirty
-			}
-			atomic.StoreUint64(&h.leaf[iova/page], bus)
-		}}
-	}
-	tbl := r.table()
-	return stagedTable{tbl, s, func(iova, bus uint64) {
-		if bus == 0 {
-			r.must(r.unmap(tbl, iova, page).Release())
-			return
-		}
-		r.mapRange(tbl, iova, bus, page, both)
-	}}
+	opts, err := r.unit.TableOptions(s)
+	r.must(err)
+	tbl, err := pagetable.New(r.mem, r.frames, opts)
+	r.must(err)
+	r.afterUnit(tbl.Close)
+	return tbl
 }
 
 func TestScalable(t *testing.T) {
@@ -113,9 +58,9 @@ func TestScalable(t *testing.T) {
 		r.must(r.unit.Attach(firstEdu, 1, one))
 		r.enable()
 		r.must(r.unit.Attach(secondEdu, 2, two))
-		one.set(0x1000, frame(1))
-		one.set(0x2000, frame(2))
-		two.set(0x1000, frame(3))
+		r.mapRange(one, 0x1000, frame(1), page, both)
+		r.mapRange(one, 0x2000, frame(2), page, both)
+		r.mapRange(two, 0x1000, frame(3), page, both)
 		r.copyThrough(0, 0x1000, frame(1), 0x2000, frame(2), 300)
 		if r.reaches(1, 0x1000, frame(1)) || !r.reaches(1, 0x1000, frame(3)) {
 			t.Error("a device goes through the other's table")
@@ -134,7 +79,7 @@ func TestScalable(t *testing.T) {
 			if !r.reaches(0, 0x1000, frame(1)) {
 				t.Errorf("%s: the mapping does not work", name)
 			}
-			one.set(0x1000, 0)
+			b := r.unmap(one, 0x1000, page)
 			if !r.reaches(0, 0x1000, frame(1)) {
 				t.Errorf("%s: the unit cached nothing: this case proves nothing", name)
 			}
@@ -146,7 +91,8 @@ func TestScalable(t *testing.T) {
 			if r.reaches(0, 0x1000, frame(1)) {
 				t.Errorf("%s: the device still reaches the page", name)
 			}
-			one.set(0x1000, frame(1))
+			r.must(b.Release())
+			r.mapRange(one, 0x1000, frame(1), page, both)
 		}
 		r.drainFaults()
 
@@ -218,12 +164,11 @@ func TestWideQueueWraps(t *testing.T) {
 		r.must(r.unit.Attach(firstEdu, 1, one))
 		r.enable()
 		for i := range 150 {
-			one.set(0x3000, frame(1))
+			r.mapRange(one, 0x3000, frame(1), page, both)
 			if i%30 == 0 && !r.reaches(0, 0x3000, frame(1)) {
 				t.Fatalf("round %d: not reached", i)
 			}
-			one.set(0x3000, 0)
-			r.must(r.unit.Invalidate(1, 0x3000, page))
+			r.must(r.unit.Flush(1, r.unmap(one, 0x3000, page)))
 			if i%30 == 0 && r.reaches(0, 0x3000, frame(1)) {
 				t.Fatalf("round %d: reached after the invalidation", i)
 			}
