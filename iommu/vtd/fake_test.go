@@ -53,6 +53,7 @@ type fakeUnit struct {
 	refuses  func(low, high uint64) bool // descriptors that the queue stops at
 	silent   map[uint16]bool             // devices that do not answer invalidations of their TLBs
 	accesses int
+	stickAt  int // number of the access from which nothing is finished
 	goneAt   int // number of the access from which all reads are ones; 0 is never
 
 	strict *strict // what it has cached, if that is modelled
@@ -77,7 +78,11 @@ func (f *fakeUnit) note(format string, args ...any) {
 
 // access counts, and says whether the unit is still there.
 func (f *fakeUnit) access() bool {
-	f.accesses++
+	if f.accesses++; f.accesses == f.stickAt {
+		for _, what := range everythingStuck {
+			f.stuck[what] = true
+		}
+	}
 	if f.due > 0 {
 		if f.due--; f.due == 0 {
 			f.run()
