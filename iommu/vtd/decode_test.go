@@ -1,6 +1,7 @@
 package vtd_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"gommu/iommu/vtd"
+	"gommu/pagetable"
 )
 
 func ExampleDecodeCapabilities() {
@@ -54,6 +56,45 @@ func TestCapabilities(t *testing.T) {
 	}
 }
 
+// TestUsable says what a mode leaves of a unit.
+func TestUsable(t *testing.T) {
+	const scalable = 1<<43 | 1<<1
+	for name, c := range map[string]struct {
+		capability, extended uint64
+		mode                 vtd.Mode
+		want                 vtd.Usable
+	}{
+		"legacy":        {qemuCap, qemuEcap | 1, vtd.Legacy, vtd.Usable{SecondStage: vtd.Widths{39, 48}, PassThrough: true, Coherent: true}},
+		"not scalable":  {qemuCap, qemuEcap, vtd.Scalable, vtd.Usable{Mode: vtd.Scalable}},
+		"without queue": {qemuCap, 1<<43 | 1<<46, vtd.Scalable, vtd.Usable{Mode: vtd.Scalable}},
+		// ECAP.C is about other tables than SMPWC.
+		"second stage": {1 << 11, scalable | 1<<46 | 1, vtd.Scalable, vtd.Usable{Mode: vtd.Scalable, SecondStage: vtd.Widths{57}}},
+		"first stage":  {1 << 60, scalable | 1<<47 | 1<<48, vtd.Scalable, vtd.Usable{Mode: vtd.Scalable, FirstStage: vtd.Widths{48, 57}, Coherent: true}},
+		"few PASIDs":   {0, scalable | 1<<47 | 1<<40 | 7<<35, vtd.Scalable, vtd.Usable{Mode: vtd.Scalable, FirstStage: vtd.Widths{48}, PASIDs: 256}},
+		"many PASIDs":  {0, scalable | 1<<47 | 1<<40 | 19<<35, vtd.Scalable, vtd.Usable{Mode: vtd.Scalable, FirstStage: vtd.Widths{48}, PASIDs: 1 << 15}},
+	} {
+		if diff := cmp.Diff(c.want, vtd.DecodeCapabilities(0x10, c.capability, c.extended).Usable(c.mode)); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+func TestTableOptions(t *testing.T) {
+	b := newBench(t)
+	b.extra |= ecapScalable
+	u := b.open(t, vtd.Options{Mode: vtd.Scalable})
+	if got, err := u.TableOptions(pagetable.FirstStage); err != nil || got != (pagetable.Options{Stage: pagetable.FirstStage, AddressWidth: 48, No1G: true}) {
+		t.Errorf("%+v %v", got, err)
+	}
+	if got, err := u.TableOptions(pagetable.SecondStage); err != nil || got != (pagetable.Options{AddressWidth: 48}) {
+		t.Errorf("%+v %v", got, err)
+	}
+	legacy := newBench(t)
+	if _, err := legacy.open(t, byQueue).TableOptions(pagetable.FirstStage); !errors.Is(err, vtd.ErrUnsupported) {
+		t.Error(err)
+	}
+}
+
 func TestReasons(t *testing.T) {
 	listed := func(r int) bool {
 		for _, span := range [][2]int{{0x01, 0x0e}, {0x20, 0x26}, {0x30, 0x32}, {0x38, 0x3a}, {0x40, 0x48}, {0x50, 0x52},
@@ -88,6 +129,14 @@ func TestDecodeFault(t *testing.T) {
 			"read of iova 0x1000 by 01:14.1: no read permission (0x06)"},
 		{0x1000, 3<<62 | 0xabcde<<40 | 0x71<<32 | 1<<31 | 0x18, vtd.Fault{Reason: 0x71, Source: 0x18, IOVA: 0x1000, HasPASID: true, PASID: 0xabcde},
 			"read of iova 0x1000 by 00:03.0 PASID 0xabcde: first-stage entry is not present (0x71)"},
+		{0x1000, 3<<62 | 0x82<<32 | 3<<29 | 0x18, vtd.Fault{Reason: 0x82, Source: 0x18, IOVA: 0x1000}, // PRIV and EXE without PP
+			"read of iova 0x1000 by 00:03.0: no execute permission (0x82)"},
+		{0x1000, 3<<62 | 2<<60 | 0x82<<32 | 1<<31 | 1<<30 | 0x18, vtd.Fault{Reason: 0x82, Source: 0x18, IOVA: 0x1000, AddressType: vtd.Translated, HasPASID: true, Execute: true},
+			"execution (translated address) of iova 0x1000 by 00:03.0 PASID 0x0: no execute permission (0x82)"},
+		{0x1000, 3<<62 | 0x86<<32 | 1<<28 | 0x18, vtd.Fault{Reason: 0x86, Source: 0x18, IOVA: 0x1000, Atomic: true},
+			"atomic operation of iova 0x1000 by 00:03.0: no read permission (0x86)"},
+		{0x1000, 1<<63 | 1<<60 | 0x47<<32 | 1<<28 | 0x18, vtd.Fault{Reason: 0x47, Source: 0x18, IOVA: 0x1000, PageRequest: true, AddressType: vtd.TranslationRequest},
+			"page request (translation request) of iova 0x1000 by 00:03.0: context entry does not allow page requests (0x47)"},
 		{0x7 << 48, 1<<63 | 0x22<<32 | 0x18, vtd.Fault{Reason: 0x22, Source: 0x18, IOVA: 7 << 48, Write: true},
 			"interrupt 0x7 of 00:03.0: interrupt remapping entry is not present (0x22)"},
 	} {

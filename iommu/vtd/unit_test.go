@@ -39,7 +39,7 @@ func TestEnableOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"WBF true", "clear faults 0x1", "clear faults 0x10", "IQA", "QIE true", "RTADDR", "SRTP true",
+		"WBF true", "clear faults 0x1", "clear faults 0x10", "IQA", "QIE true", "RTADDR 0", "SRTP true",
 		"context 1 did 0 sid 0x0", "iotlb 1 did 0 drain 3", "TE true", "PMEN 0x1",
 	}
 	if diff := cmp.Diff(want, b.log); diff != "" {
@@ -142,7 +142,7 @@ func TestAttachFails(t *testing.T) {
 	bothWays(t, func(t *testing.T, opts vtd.Options) {
 		b := newBench(t)
 		b.capability |= capCM
-		u := b.enabled(t, opts)
+		u := b.enabled(t, shortly(opts))
 		b.stuck["queue"], b.stuck["CCMD"] = true, true
 		if err := u.Attach(0x18, 7, goodTable); !errors.Is(err, vtd.ErrTimeout) {
 			t.Errorf("attach: %v", err)
@@ -292,7 +292,7 @@ func TestStuck(t *testing.T) {
 			}
 			b := newBench(t)
 			b.capability |= capRWBF | capPLMR
-			u := b.open(t, opts)
+			u := b.open(t, shortly(opts))
 			b.stuck[what] = true
 			err := u.Enable(t.Context())
 			if !errors.Is(err, vtd.ErrTimeout) {
@@ -373,7 +373,7 @@ func TestGone(t *testing.T) {
 // TestCloseKeepsFrames closes a unit that goes on translating.
 func TestCloseKeepsFrames(t *testing.T) {
 	b := newBench(t)
-	u := b.enabled(t, byQueue)
+	u := b.enabled(t, shortly(byQueue))
 	if err := u.Attach(0x18, 1, goodTable); err != nil {
 		t.Fatal(err)
 	}
@@ -450,41 +450,11 @@ func TestNotPerformed(t *testing.T) {
 	b.refuse = false
 }
 
-func TestQueueErrors(t *testing.T) {
-	for _, c := range []struct {
-		fault uint32
-		want  vtd.QueueError
-		text  string
-	}{
-		{0x10, vtd.QueueError{Queue: true}, "IQE"},
-		{0x40, vtd.QueueError{Timeout: true}, "ITE"},
-		{0x20, vtd.QueueError{Completion: true}, "ICE"},
-	} {
-		b := newBench(t)
-		u := b.enabled(t, byQueue)
-		for range 300 { // around the queue
-			b.badType, b.badFault = 2, c.fault
-			err := u.Invalidate(1, 0x5000, 0x1000)
-			q, ok := errors.AsType[*vtd.QueueError](err)
-			if !ok || q.Queue != c.want.Queue || q.Timeout != c.want.Timeout || q.Completion != c.want.Completion || !strings.Contains(err.Error(), c.text) {
-				t.Fatalf("FSTS %#x: %v", c.fault, err)
-			}
-			if q.Queue && q.Descriptor != [2]uint64{0x1_00f2, 0x5000} {
-				t.Fatalf("descriptor %#x", q.Descriptor)
-			}
-			b.log = nil
-			if err := u.Invalidate(1, 0x7000, 0x1000); err != nil || len(b.log) != 2 {
-				t.Fatalf("FSTS %#x: afterwards %v, %q", c.fault, err, b.log)
-			}
-		}
-	}
-}
-
 // TestQueueStalls lets the queue stop for a while: nothing may be overwritten,
 // and it goes on when the unit does.
 func TestQueueStalls(t *testing.T) {
 	b := newBench(t)
-	u := b.enabled(t, byQueue)
+	u := b.enabled(t, shortly(byQueue))
 	b.stuck["queue"] = true
 	for range 200 {
 		if err := u.Invalidate(1, 0x1000, 1); !errors.Is(err, vtd.ErrTimeout) {
@@ -505,7 +475,7 @@ func TestQueueStalls(t *testing.T) {
 func TestQueueStopsLate(t *testing.T) {
 	for _, fault := range []uint32{0x10, 0x40, 0x20} {
 		b := newBench(t)
-		u := b.enabled(t, byQueue)
+		u := b.enabled(t, shortly(byQueue))
 		b.stuck["queue"] = true
 		if err := u.Invalidate(1, 0x1000, 1); !errors.Is(err, vtd.ErrTimeout) {
 			t.Fatal(err)
@@ -527,7 +497,7 @@ func TestQueueStopsLate(t *testing.T) {
 func TestEnableAfterQueueStopped(t *testing.T) {
 	for _, fault := range []uint32{0x10, 0x40, 0x20} {
 		b := newBench(t)
-		u := b.open(t, byQueue)
+		u := b.open(t, shortly(byQueue))
 		b.stuck["queue"] = true
 		if err := u.Enable(t.Context()); !errors.Is(err, vtd.ErrTimeout) {
 			t.Fatal(err)
