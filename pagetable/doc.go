@@ -1,6 +1,6 @@
 // Package pagetable writes the page tables that a VT-d unit walks: second
-// stage, 39 or 48 bits of IOVA, leaves of 4 KiB, 2 MiB and 1 GiB (VT-d
-// specification §3.7, §9.8).
+// stage of 39, 48 or 57 bits of IOVA, first stage of 48 or 57, leaves of 4 KiB,
+// 2 MiB and 1 GiB (VT-d specification §3.6, §3.7, §9.7, §9.8).
 //
 // # Ownership
 //
@@ -24,9 +24,18 @@
 //
 // # Concurrency
 //
-// One goroutine at a time may call the methods of a Table, and of a Batch.
-// Lookup, Root, AddressWidth and Levels may be called at any time by any
-// goroutine. Memory and FrameSource are safe to use at once from several.
+// Map, MapExtents, Unmap, UnmapEach, Protect, Harvest and Merge may run at once
+// in any number of goroutines if their ranges are disjoint, each with a batch of its own.
+// They may share tables and superpages; they take no lock, and none waits
+// for another. Lookup, the iterators, Stats, Dump and WriteSVG may run at any time:
+// they see each leaf as it was before or after. Close runs alone, but for Lookup.
+// A Batch belongs to one goroutine at a time. Memory and FrameSource are safe to use at
+// once from several.
+//
+// Tables are put into the tree by compare-and-swap. How many entries of a table are in
+// use, or about to be, is counted outside of it (see useCount); who takes the
+// last one out of use unlinks the table, and who finds such a table in the way
+// replaces it. Its frame can be used again only after the release of the batch.
 //
 // # Errors
 //

@@ -19,35 +19,30 @@ func (s Stats) Bytes() uint64 {
 }
 
 // Stats counts leaves and tables. It reads every table but those of 4 KiB
-// leaves, whose number the level above knows. The table is not changed
-// meanwhile. A closed table has none of either.
+// leaves, whose number is in their use counts. The table may be changed
+// meanwhile; what a Map is about to add may be counted already. A closed table has
+// none of either.
 func (t *Table) Stats() Stats {
 	var s Stats
-	if root := t.rootPtr.Load(); root != nil {
-		t.count(&s, root, t.top)
+	if t.rootPtr.Load() == nil {
+		return s
 	}
-	return s
-}
-
-func (t *Table) count(s *Stats, tbl *[entries]uint64, level int) {
-	s.Tables++
-	for i := range tbl {
-		e := load(&tbl[i])
+	s.Tables = 1
+	t.visitAll(1, func(e Entry) bool {
 		switch {
-		case !e.present():
-		case e.leaf(level) && level == 1:
+		case e.Leaf && e.Level == 1:
 			s.Leaves2M++
-		case e.leaf(level):
+		case e.Leaf:
 			s.Leaves1G++
-		case level == 1:
+		case e.Level == 1:
 			s.Tables++
-			s.Leaves4K += e.used()
+			s.Leaves4K += e.Used
 		default:
-			if next := t.child(e); next != nil {
-				t.count(s, next, level-1)
-			}
+			s.Tables++
 		}
-	}
+		return true
+	})
+	return s
 }
 
 // Dump writes the table as text, one line for each table and one for each run
@@ -56,8 +51,8 @@ func (t *Table) count(s *Stats, tbl *[entries]uint64, level int) {
 func (t *Table) Dump(w io.Writer) error {
 	out := bufio.NewWriter(w)
 	s := t.Stats()
-	fmt.Fprintf(out, "second stage, %d bits, %d levels, root %#x: %d tables, leaves %d x 4K, %d x 2M, %d x 1G\n",
-		t.width, t.Levels(), t.root.Bus, s.Tables, s.Leaves4K, s.Leaves2M, s.Leaves1G)
+	fmt.Fprintf(out, "%s, %d bits, %d levels, root %#x: %d tables, leaves %d x 4K, %d x 2M, %d x 1G\n",
+		t.stage, t.width, t.Levels(), t.root.Bus, s.Tables, s.Leaves4K, s.Leaves2M, s.Leaves1G)
 	var run leafRunText
 	for e := range t.Entries() {
 		if e.Leaf && run.extend(e) {

@@ -10,12 +10,11 @@ import (
 // What can be wrong with a call. Each comes wrapped in an OpError.
 var (
 	ErrOverlap      = errors.New("already mapped")
-	ErrPartial      = errors.New("the range cuts a superpage")
 	ErrMisaligned   = errors.New("not a multiple of 4096")
 	ErrZeroSize     = errors.New("size is zero")
 	ErrRange        = errors.New("IOVA range beyond the table's address width")
 	ErrBusRange     = errors.New("bus range beyond 52 bits")
-	ErrProt         = errors.New("protection must be read, write or both")
+	ErrProt         = errors.New("protection must be read, write or both, and in a first stage include read")
 	ErrBatch        = errors.New("no batch, or one that holds another table's frames")
 	ErrClosed       = errors.New("table is closed")
 	ErrOptions      = errors.New("bad options")
@@ -28,9 +27,13 @@ const (
 	opNew     = "new table"
 	opMap     = "map"
 	opUnmap   = "unmap"
+	opProtect = "protect"
+	opMerge   = "merge"
+	opHarvest = "harvest"
 	opRelease = "release"
 	opClose   = "close"
 	opDump    = "dump"
+	opDraw    = "draw"
 	opMemory  = "new memory"
 	opAlloc   = "alloc frame"
 	opFree    = "free frame"
@@ -39,10 +42,10 @@ const (
 // OpError is the type of every error of this package.
 type OpError struct {
 	Op   string // what failed: "map", "unmap", ...
-	IOVA uint64 // of map and unmap, as asked for
+	IOVA uint64 // of the range, as asked for
 	Bus  uint64 // of map, as asked for; of a frame or a segment
 	Size uint64 // bytes
-	At   uint64 // of ErrOverlap and ErrPartial: the IOVA of the mapping in the way
+	At   uint64 // of ErrOverlap: the IOVA of the mapping in the way
 	Err  error  // what is wrong, one of this package's errors or the pool's
 }
 
@@ -52,13 +55,13 @@ func (e *OpError) Error() string {
 	case e.Bus|e.IOVA|e.Size == 0:
 	case e.Op == opMap:
 		s += fmt.Sprintf(" iova %#x bus %#x size %#x", e.IOVA, e.Bus, e.Size)
-	case e.Op == opUnmap:
+	case e.Op == opUnmap || e.Op == opProtect || e.Op == opMerge || e.Op == opHarvest:
 		s += fmt.Sprintf(" iova %#x size %#x", e.IOVA, e.Size)
 	default:
 		s += fmt.Sprintf(" bus %#x size %#x", e.Bus, e.Size)
 	}
 	s += ": " + e.Err.Error()
-	if errors.Is(e.Err, ErrOverlap) || errors.Is(e.Err, ErrPartial) {
+	if errors.Is(e.Err, ErrOverlap) {
 		s += fmt.Sprintf(" at iova %#x", e.At)
 	}
 	return s
@@ -66,7 +69,11 @@ func (e *OpError) Error() string {
 
 func (e *OpError) Unwrap() error { return e.Err }
 
-// errDry is how Map fails on a dry pool. A correct caller meets this error on
-// its hot path, so it is made in advance and carries no addresses: failing
-// allocates nothing either.
-var errDry error = &OpError{Op: opMap, Err: respool.ErrEmpty}
+// How calls fail on a dry pool. A correct caller meets these errors on its hot
+// path, so they are made in advance and carry no addresses: failing allocates
+// nothing either.
+var (
+	errDryMap     error = &OpError{Op: opMap, Err: respool.ErrEmpty}
+	errDryUnmap   error = &OpError{Op: opUnmap, Err: respool.ErrEmpty}
+	errDryProtect error = &OpError{Op: opProtect, Err: respool.ErrEmpty}
+)

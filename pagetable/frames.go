@@ -3,6 +3,7 @@ package pagetable
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"gommu/respool"
 )
@@ -13,8 +14,8 @@ import (
 //
 // A unit may still walk such a frame: it may have cached the entry that
 // pointed to it until the invalidation that follows. It is not led astray by
-// the link: a bus address that is a multiple of 4 KiB has R = W = 0, so as an
-// entry it is not present.
+// the link: as an entry, a bus address that is a multiple of 4 KiB is not
+// present.
 type frameList struct {
 	head Frame
 	n    int
@@ -36,8 +37,7 @@ func (l *frameList) pop(m *Memory) (Frame, *[entries]uint64) {
 	return f, words
 }
 
-// take gets n frames from the pool, or none of them. If the pool is dry it
-// returns errDry.
+// take gets n frames from the pool, or none of them.
 func (t *Table) take(n int) (frameList, error) {
 	var l frameList
 	for l.n < n {
@@ -46,18 +46,25 @@ func (t *Table) take(n int) (frameList, error) {
 			l.push(t.mem, f)
 			continue
 		}
-		if perr := t.putAll(&l); perr != nil {
-			for l.n > 0 {
-				f, _ := l.pop(t.mem)
-				t.refused.push(t.mem, f)
-			}
+		if perr := t.putBack(&l); perr != nil {
 			err = fmt.Errorf("%w; giving frames back: %w", err, perr)
 		} else if errors.Is(err, respool.ErrEmpty) {
-			err = errDry
+			err = respool.ErrEmpty
 		}
 		return frameList{}, err
 	}
 	return l, nil
+}
+
+// putBack gives frames back that were not needed. Close gives back the ones
+// that the pool refuses.
+func (t *Table) putBack(l *frameList) error {
+	if l.n == 0 {
+		return nil
+	}
+	err := t.putAll(l)
+	t.refused.pushAll(t.mem, l)
+	return err
 }
 
 // putAll clears the frames of the list and puts them into the pool. It tries
@@ -77,4 +84,44 @@ func (t *Table) putAll(l *frameList) (first error) {
 	}
 	*l = refused
 	return first
+}
+
+// frameStack is a frameList that several goroutines may push to at once. It is
+// only ever emptied as a whole, so a head that comes again does no harm. The
+// link is in word 0 of each frame; word 1 is the pusher's.
+type frameStack struct{ head atomic.Uint64 } // a bus address plus 1, or 0
+
+func (s *frameStack) push(m *Memory, f Frame) {
+	words := m.entries(f.Bus)
+	for {
+		h := s.head.Load()
+		// The mark, in bit 0 of head, would make an entry present; so it is in word 2.
+		store(&words[0], pte(h&^1))
+		store(&words[2], pte(h&1)<<pageBits)
+		if s.head.CompareAndSwap(h, f.Bus|1) {
+			return
+		}
+	}
+}
+
+// pushAll moves a list to the stack.
+func (s *frameStack) pushAll(m *Memory, l *frameList) {
+	for l.n > 0 {
+		f, _ := l.pop(m)
+		s.push(m, f)
+	}
+}
+
+// all takes everything.
+func (s *frameStack) all(m *Memory) (l frameList) {
+	if s.head.Load() == 0 {
+		return l
+	}
+	for h := s.head.Swap(0); h != 0; {
+		f := Frame{h &^ 1}
+		words := m.entries(f.Bus)
+		h = load(&words[0]).bus() | uint64(load(&words[2]))>>pageBits
+		l.push(m, f)
+	}
+	return l
 }

@@ -25,7 +25,7 @@ func FuzzTable(f *testing.F) {
 // fuzzCall makes one call: what to do, where, how far from there in pages, how
 // large, and to which memory.
 func fuzzCall(m *model, in [5]byte) {
-	at := bases(m.limit())
+	at := m.bases()
 	iova := at[int(in[1])%len(at)] + uint64(in[2])*kib4
 	pages := sizes[int(in[3])%len(sizes)]
 	bus := uint64(in[4]>>4) << 48
@@ -36,13 +36,21 @@ func fuzzCall(m *model, in [5]byte) {
 		pages = min(pages, mostPages)
 	}
 	size := pages * kib4
-	switch in[0] % 8 {
+	switch in[0] % 11 {
 	default:
 		m.doMap(iova, bus, size, Prot(1+in[4]>>1&3))
 	case 4, 5:
 		m.doUnmap(iova, size)
 	case 6:
 		m.doUnmap(iova&^(gib1-1), uint64(in[3])*mib2)
+	case 8:
+		m.doProtect(iova, size, Prot(1+in[4]>>1&3))
+	case 9:
+		if at := iova &^ (gib1 - 1); m.inSpace(at, gib1) {
+			m.doMerge(at, gib1)
+		}
+	case 10:
+		m.doMapExtents(iova, []Extent{{bus, size}, {bus + size, kib4}, {uint64(in[4]) * kib4, size % (mostPages * kib4)}}, Prot(1+in[4]>>1&3))
 	case 7:
 		if in[1] < 0xf0 {
 			m.doRelease()

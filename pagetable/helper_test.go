@@ -115,8 +115,13 @@ func (r *rig) drain(t testing.TB, left int) (refill func()) {
 	}
 }
 
-func (r *rig) walker(root Frame, levels int) *walker {
-	return &walker{bytes: r.raw, bus: r.bus, root: root.Bus, levels: levels}
+// walker reads what tbl has in memory.
+func (r *rig) walker(tbl *Table) *walker {
+	return r.walkerAt(tbl.Root(), tbl.Levels(), tbl.Stage() == FirstStage)
+}
+
+func (r *rig) walkerAt(root Frame, levels int, first bool) *walker {
+	return &walker{bytes: r.raw, bus: r.bus, root: root.Bus, levels: levels, first: first}
 }
 
 // mustUnmap unmaps and releases.

@@ -31,7 +31,7 @@ func TestMapMixedSizes(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	hw, _, err := r.walker(tbl.Root(), 4).scan()
+	hw, _, err := r.walker(tbl).scan()
 	if err != nil || len(hw) != 20 {
 		t.Errorf("the unit finds %d leaves, %v", len(hw), err)
 	}
@@ -77,7 +77,7 @@ func TestMapEnds(t *testing.T) {
 			if d := cmp.Diff(want, got); d != "" {
 				t.Error(d)
 			}
-			if hw, _, err := r.walker(tbl.Root(), tbl.Levels()).scan(); err != nil || len(hw) != 2 {
+			if hw, _, err := r.walker(tbl).scan(); err != nil || len(hw) != 2 {
 				t.Errorf("the unit finds %v, %v", hw, err)
 			}
 			if n := mustUnmap(t, tbl, 0, end); n != 2*size {
@@ -98,7 +98,7 @@ func TestMapWholeSpace(t *testing.T) {
 		if s := tbl.Stats(); s != want || s.Bytes() != size {
 			t.Errorf("%+v, want %+v", s, want)
 		}
-		leaves, _, err := r.walker(tbl.Root(), tbl.Levels()).scan()
+		leaves, _, err := r.walker(tbl).scan()
 		if err != nil || len(leaves) != want.Leaves1G {
 			t.Errorf("the unit finds %d leaves, %v", len(leaves), err)
 		}
@@ -277,7 +277,7 @@ func TestNewRefuses(t *testing.T) {
 		opts Options
 	}{
 		{nil, r.pool, Options{}}, {r.mem, nil, Options{}},
-		{r.mem, r.pool, Options{AddressWidth: 30}}, {r.mem, r.pool, Options{AddressWidth: 57}}, {r.mem, r.pool, Options{AddressWidth: -1}},
+		{r.mem, r.pool, Options{AddressWidth: 30}}, {r.mem, r.pool, Options{Stage: FirstStage, AddressWidth: 39}}, {r.mem, r.pool, Options{Stage: 2}}, {r.mem, r.pool, Options{AddressWidth: -1}},
 	} {
 		if _, err := New(c.mem, c.pool, c.opts); !isErr(err, ErrOptions) {
 			t.Errorf("%+v: %v", c.opts, err)
@@ -301,11 +301,19 @@ func TestForeignFrame(t *testing.T) {
 		t.Errorf("New: %v", err)
 	}
 	tbl := r.table(t, Options{})
-	tbl.mem = mem
-	if err := tbl.Map(0, 0, kib4, Read); err == nil {
-		t.Error("mapped with foreign frames")
+	ctx := context.Background()
+	elsewhere, err := respool.New(ctx, mem.Frames(), respool.Options{Min: 1, Max: 1})
+	if err != nil {
+		t.Fatal(err)
 	}
-	tbl.mem = r.mem
+	tbl.frames = elsewhere
+	if err := tbl.Map(0, 0, kib4, Read); !isErr(err, ErrForeignFrame) {
+		t.Errorf("Map: %v", err)
+	}
+	tbl.frames = r.pool
+	if err := elsewhere.Close(ctx); err != nil {
+		t.Error(err)
+	}
 	if n := r.pool.Stats().InUse; n != 1 {
 		t.Errorf("%d frames in use, want the root", n)
 	}

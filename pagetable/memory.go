@@ -7,7 +7,7 @@ import (
 )
 
 // FrameSize is the size of a table page in bytes. Every VT-d table (root,
-// context, second stage) is one such page, aligned to its size.
+// context, PASID, first and second stage) is one such page, aligned to its size.
 const FrameSize = 4096
 
 // busBits is the width of a bus address in a table entry: bits 51:12 hold it
@@ -105,8 +105,26 @@ func (m *Memory) entries(bus uint64) *[512]uint64 {
 	return m.search(bus)
 }
 
+// uses is the use count of the frame at bus, or nil.
+func (m *Memory) uses(bus uint64) *useCount {
+	if off := bus - m.main.first; off < m.main.size {
+		return &m.main.uses[off/FrameSize]
+	}
+	if s := m.segment(bus); s != nil {
+		return &s.uses[(bus-s.first)/FrameSize]
+	}
+	return nil
+}
+
 // search finds the frame at bus in any segment.
 func (m *Memory) search(bus uint64) *[512]uint64 {
+	if s := m.segment(bus); s != nil {
+		return s.entries(bus)
+	}
+	return nil
+}
+
+func (m *Memory) segment(bus uint64) *segment {
 	lo, hi := 0, len(m.segs)
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
@@ -116,7 +134,7 @@ func (m *Memory) search(bus uint64) *[512]uint64 {
 		case bus-s.first >= s.size:
 			lo = mid + 1
 		default:
-			return s.entries(bus)
+			return s
 		}
 	}
 	return nil

@@ -7,10 +7,14 @@ import "unsafe"
 type segment struct {
 	first, size uint64 // bus address and bytes
 	base        unsafe.Pointer
+	uses        []useCount // of the frames, in order
 }
 
 func newSegment(s Segment) segment {
-	return segment{first: s.Bus, size: uint64(len(s.Mem)), base: unsafe.Pointer(unsafe.SliceData(s.Mem))}
+	return segment{
+		first: s.Bus, size: uint64(len(s.Mem)), base: unsafe.Pointer(unsafe.SliceData(s.Mem)),
+		uses: make([]useCount, len(s.Mem)/FrameSize),
+	}
 }
 
 // entries is the frame at bus, which is aligned and lies inside the segment.

@@ -2,8 +2,10 @@ package pagetable
 
 import (
 	"errors"
+	"maps"
 	"slices"
 
+	"gommu/internal/cacheline"
 	"gommu/respool"
 )
 
@@ -33,28 +35,52 @@ type model struct {
 	lo, hi uint64 // of what the batch must cover, hi inclusive; hi = 0: nothing
 	gone   int    // frames that the batch must hold
 	shadow *shadow
+	stop   func()
 }
 
 func newModel(t failer, r *rig, opts Options) *model {
 	t.Helper()
 	m := &model{t: t, rig: r, opts: opts, levels: 4, leaves: make(map[uint64]want)}
-	if opts.AddressWidth == 39 {
+	switch opts.AddressWidth {
+	case 39:
 		m.levels = 3
+	case 57:
+		m.levels = 5
 	}
-	flush := func([]uint64) { t.Fatalf("flush for a unit that snoops") }
-	fence := func() { t.Fatalf("fence for a unit that snoops") }
-	if !opts.Coherent {
+	if opts.Coherent {
+		m.stop = cacheline.Watch(func(words []uint64) {
+			if at := offset(r.raw, &words[0]); at >= 0 && at < len(r.raw) {
+				t.Fatalf("flush for a unit that snoops")
+			}
+		})
+	} else {
 		m.shadow = newShadow(m)
-		flush, fence = m.shadow.flush, m.shadow.fence
+		m.stop = m.shadow.stop
 	}
 	var err error
-	if m.tbl, err = newTable(r.mem, r.pool, opts, flush, fence); err != nil {
+	if m.tbl, err = New(r.mem, r.pool, opts); err != nil {
+		m.stop()
 		t.Fatalf("%v", err)
 	}
 	return m
 }
 
-func (m *model) limit() uint64 { return 1 << (12 + 9*m.levels) }
+// space is the last IOVA of the lower half of the space, or of all of it, and
+// the first of the upper one: 0 if there is none.
+func (m *model) space() (lower, upper uint64) {
+	bits := 12 + 9*m.levels
+	if m.opts.Stage == FirstStage {
+		return 1<<(bits-1) - 1, -(uint64(1) << (bits - 1))
+	}
+	return 1<<bits - 1, 0
+}
+
+// inSpace says that the table translates the range, whose size is not 0.
+func (m *model) inSpace(iova, size uint64) bool {
+	lower, upper := m.space()
+	last := iova + size - 1
+	return iova <= last && (last <= lower || upper != 0 && iova >= upper)
+}
 
 // split cuts a request into the largest leaves, greedily from the start.
 func (m *model) split(iova, bus, size uint64, prot Prot) map[uint64]want {
@@ -77,6 +103,20 @@ func (m *model) split(iova, bus, size uint64, prot Prot) map[uint64]want {
 	return out
 }
 
+// splitList is split for pieces, of which neighbours are joined.
+func (m *model) splitList(iova uint64, list []Extent, prot Prot) map[uint64]want {
+	out := make(map[uint64]want)
+	for i := 0; i < len(list); {
+		x := list[i]
+		for i++; i < len(list) && list[i].Bus == x.Bus+x.Size; i++ {
+			x.Size += list[i].Size
+		}
+		maps.Copy(out, m.split(iova, x.Bus, x.Size, prot))
+		iova += x.Size
+	}
+	return out
+}
+
 // tables is how many tables the leaves need, with the root.
 func (m *model) tables(sets ...map[uint64]want) int {
 	type id struct {
@@ -88,17 +128,20 @@ func (m *model) tables(sets ...map[uint64]want) int {
 		for iova, l := range set {
 			depth := map[uint64]int{kib4: 1, mib2: 2, gib1: 3}[l.size]
 			for ; depth <= m.levels; depth++ {
-				need[id{depth, iova >> (12 + 9*depth)}] = true
+				need[id{depth, (iova & m.mask()) >> (12 + 9*depth)}] = true
 			}
 		}
 	}
 	return len(need)
 }
 
+// mask has the bits of an IOVA that are translated.
+func (m *model) mask() uint64 { return 1<<(12+9*m.levels) - 1 }
+
 // lowest is the lowest IOVA mapped in [iova, iova+size).
 func (m *model) lowest(iova, size uint64) (at uint64, ok bool) {
 	for start, l := range m.leaves {
-		if start < iova+size && iova < start+l.size {
+		if start <= iova+(size-1) && iova <= start+(l.size-1) {
 			if a := max(start, iova); !ok || a < at {
 				at, ok = a, true
 			}
@@ -113,34 +156,65 @@ func (m *model) doMap(iova, bus, size uint64, prot Prot) {
 	before := slices.Clone(m.rig.raw)
 	free := m.rig.pool.Stats().Free
 	err := m.tbl.Map(iova, bus, size, prot)
+	m.mapped(err, before, free, iova, []Extent{{bus, size}}, prot)
+}
 
+// doMapExtents maps a list and compares. The list has at least one extent.
+func (m *model) doMapExtents(iova uint64, list []Extent, prot Prot) {
+	m.t.Helper()
+	before := slices.Clone(m.rig.raw)
+	free := m.rig.pool.Stats().Free
+	err := m.tbl.MapExtents(iova, list, prot)
+	m.mapped(err, before, free, iova, list, prot)
+}
+
+// mapped compares what a map did.
+func (m *model) mapped(err error, before []byte, free int, iova uint64, list []Extent, prot Prot) {
+	m.t.Helper()
+	var size uint64
 	var wantErr error
+	badProt := prot != Read && prot != Read|Write && (prot != Write || m.opts.Stage == FirstStage)
+	for _, x := range list { // the first bad one counts
+		beyond := x.Bus >= 1<<52 || x.Size > 1<<52-x.Bus
+		switch {
+		case wantErr != nil:
+		case x.Size == 0:
+			wantErr = ErrZeroSize
+		case iova%kib4 != 0 && (beyond || len(list) == 1) || x.Bus%kib4 != 0 || x.Size%kib4 != 0:
+			wantErr = ErrMisaligned
+		case !beyond && len(list) > 1:
+		case badProt:
+			wantErr = ErrProt
+		case !m.inSpace(iova, x.Size):
+			wantErr = ErrRange
+		case beyond:
+			wantErr = ErrBusRange
+		}
+		size += x.Size
+	}
 	var at uint64
 	add := map[uint64]want{}
 	switch {
-	case size == 0:
-		wantErr = ErrZeroSize
-	case iova%kib4 != 0 || bus%kib4 != 0 || size%kib4 != 0:
+	case wantErr != nil:
+	case iova%kib4 != 0:
 		wantErr = ErrMisaligned
-	case prot != Read && prot != Write && prot != Read|Write:
+	case badProt:
 		wantErr = ErrProt
-	case iova >= m.limit() || size > m.limit()-iova:
+	case !m.inSpace(iova, size):
 		wantErr = ErrRange
-	case bus >= 1<<52 || size > 1<<52-bus:
-		wantErr = ErrBusRange
 	default:
 		if a, ok := m.lowest(iova, size); ok {
 			wantErr, at = ErrOverlap, a
 			break
 		}
-		add = m.split(iova, bus, size, prot)
+		add = m.splitList(iova, list, prot)
 		if m.tables(m.leaves, add)-m.tables(m.leaves) > free {
 			wantErr = respool.ErrEmpty
 		}
 	}
 	if wantErr == nil {
 		if err != nil {
-			m.t.Fatalf("map %#x -> %#x size %#x %v: %v", iova, bus, size, prot, err)
+			m.t.Fatalf("map %#x -> %#x %v: %v", iova, list, prot, err)
 		}
 		for iova, l := range add {
 			m.leaves[iova] = l
@@ -171,54 +245,165 @@ func (m *model) sameError(op string, err, want error, at uint64) {
 func (m *model) doUnmap(iova, size uint64) {
 	m.t.Helper()
 	before := slices.Clone(m.rig.raw)
-	n, err := m.tbl.Unmap(iova, size, &m.batch)
+	free := m.rig.pool.Stats().Free
+	var ranges []Leaf
+	n, err := m.tbl.UnmapEach(iova, size, &m.batch, func(iova, bus, size uint64) {
+		ranges = append(ranges, Leaf{IOVA: iova, Bus: bus, Size: size})
+	})
+	hit := m.affected("unmap", err, before, free, iova, size)
+	had := m.tables(m.leaves)
+	var bytes uint64
+	for start, l := range hit {
+		bytes += l.size
+		m.touch(start, l.size)
+		delete(m.leaves, start)
+	}
+	m.gone += had - m.tables(m.leaves)
+	if n != bytes {
+		m.t.Fatalf("unmap %#x size %#x: %#x bytes, %v; want %#x", iova, size, n, err, bytes)
+	}
+	var runs []Leaf
+	for _, start := range slices.Sorted(maps.Keys(hit)) {
+		l := hit[start]
+		if k := len(runs) - 1; k >= 0 && runs[k].IOVA+runs[k].Size == start && runs[k].Bus+runs[k].Size == l.bus {
+			runs[k].Size += l.size
+			continue
+		}
+		runs = append(runs, Leaf{IOVA: start, Bus: l.bus, Size: l.size})
+	}
+	if !slices.Equal(runs, ranges) {
+		m.t.Fatalf("unmap %#x size %#x reports %x, want %x", iova, size, ranges, runs)
+	}
+}
 
-	last := iova + size - 1
+// touch adds to what the batch must cover.
+func (m *model) touch(start, size uint64) {
+	if m.hi == 0 {
+		m.lo, m.hi = start, start+size-1
+	}
+	m.lo, m.hi = min(m.lo, start), max(m.hi, start+size-1)
+}
+
+// affected compares the error of a call that cuts superpages with what must
+// be, cuts them, and returns the leaves in the range: none if the call had to
+// fail.
+func (m *model) affected(op string, err error, before []byte, free int, iova, size uint64) map[uint64]want {
+	m.t.Helper()
 	var wantErr error
-	var at uint64
-	hit := map[uint64]want{}
+	cut := m.leaves
 	switch {
 	case size == 0:
 		wantErr = ErrZeroSize
 	case iova%kib4 != 0 || size%kib4 != 0:
 		wantErr = ErrMisaligned
-	case iova >= m.limit() || size > m.limit()-iova:
+	case !m.inSpace(iova, size):
 		wantErr = ErrRange
 	default:
-		for start, l := range m.leaves {
-			end := start + l.size - 1
-			if end < iova || start > last {
-				continue
-			}
-			if start < iova || end > last {
-				if wantErr == nil || start < at {
-					wantErr, at = ErrPartial, start
-				}
-			}
-			hit[start] = l
+		cut = maps.Clone(m.leaves)
+		m.cutAt(cut, iova)
+		m.cutAt(cut, iova+size)
+		if m.tables(cut)-m.tables(m.leaves) > free {
+			wantErr = respool.ErrEmpty
 		}
 	}
 	if wantErr != nil {
-		m.sameError("unmap", err, wantErr, at)
-		if n != 0 || !slices.Equal(before, m.rig.raw) {
-			m.t.Fatalf("failed unmap %#x size %#x changed something (%d, %v)", iova, size, n, err)
+		m.sameError(op, err, wantErr, 0)
+		if !slices.Equal(before, m.rig.raw) || m.rig.pool.Stats().Free != free {
+			m.t.Fatalf("failed %s %#x size %#x changed something (%v)", op, iova, size, err)
+		}
+		return nil
+	}
+	if err != nil {
+		m.t.Fatalf("%s %#x size %#x: %v", op, iova, size, err)
+	}
+	m.leaves = cut
+	hit := map[uint64]want{}
+	for start, l := range m.leaves {
+		if start+(l.size-1) >= iova && start <= iova+size-1 {
+			hit[start] = l
+		}
+	}
+	return hit
+}
+
+// cutAt replaces a leaf that has x in its middle by 512 parts, and the part
+// that has, and so on.
+func (m *model) cutAt(leaves map[uint64]want, x uint64) {
+	for _, s := range []uint64{gib1, mib2} {
+		start := x &^ (s - 1)
+		l, ok := leaves[start]
+		if !ok || l.size != s || start == x {
+			continue
+		}
+		for i := range uint64(512) {
+			leaves[start+i*s/512] = want{l.bus + i*s/512, s / 512, l.prot}
+		}
+	}
+}
+
+// doProtect changes permissions and compares.
+func (m *model) doProtect(iova, size uint64, prot Prot) {
+	m.t.Helper()
+	before := slices.Clone(m.rig.raw)
+	free := m.rig.pool.Stats().Free
+	n, err := m.tbl.Protect(iova, size, prot, &m.batch)
+	if good := prot == Read || prot == Read|Write || prot == Write && m.opts.Stage == SecondStage; !good && errors.Is(err, ErrProt) {
+		if !slices.Equal(before, m.rig.raw) {
+			m.t.Fatalf("failed protect changed something")
 		}
 		return
 	}
-	had := m.tables(m.leaves)
 	var bytes uint64
-	for start, l := range hit {
+	for start, l := range m.affected("protect", err, before, free, iova, size) {
 		bytes += l.size
-		if m.hi == 0 {
-			m.lo, m.hi = start, start+l.size-1
+		if l.prot != prot {
+			m.touch(start, l.size)
+			m.leaves[start] = want{l.bus, l.size, prot}
 		}
-		m.lo, m.hi = min(m.lo, start), max(m.hi, start+l.size-1)
-		delete(m.leaves, start)
 	}
-	m.gone += had - m.tables(m.leaves)
-	if err != nil || n != bytes {
-		m.t.Fatalf("unmap %#x size %#x: %#x bytes, %v; want %#x", iova, size, n, err, bytes)
+	if n != bytes {
+		m.t.Fatalf("protect %#x size %#x: %#x bytes, want %#x (%v)", iova, size, n, bytes, err)
 	}
+}
+
+// doMerge merges and compares. The range is good.
+func (m *model) doMerge(iova, size uint64) {
+	m.t.Helper()
+	n, err := m.tbl.Merge(iova, size, &m.batch)
+	if err != nil {
+		m.t.Fatalf("merge %#x size %#x: %v", iova, size, err)
+	}
+	merged := 0
+	for _, s := range []uint64{mib2, gib1} {
+		if m.opts.No2M || m.opts.No1G && s == gib1 {
+			break
+		}
+		for start, l := range m.leaves {
+			if start%s == 0 && l.size == s/512 && l.bus%s == 0 && start >= iova && start+(s-1) <= iova+(size-1) && m.adjacent(start, s) {
+				for i := range uint64(512) {
+					delete(m.leaves, start+i*s/512)
+				}
+				m.leaves[start] = want{l.bus, s, l.prot}
+				m.touch(start, s)
+				merged++
+			}
+		}
+	}
+	m.gone += merged
+	if n != merged {
+		m.t.Fatalf("merge %#x size %#x: %d tables, want %d", iova, size, n, merged)
+	}
+}
+
+// adjacent says that 512 leaves at start are parts of one of the given size.
+func (m *model) adjacent(start, size uint64) bool {
+	l := m.leaves[start]
+	for i := range uint64(512) {
+		if m.leaves[start+i*size/512] != (want{l.bus + i*size/512, size / 512, l.prot}) {
+			return false
+		}
+	}
+	return true
 }
 
 // doRelease gives the batch's frames back.
@@ -247,7 +432,7 @@ func (m *model) check() {
 // checkLeaves compares what a unit reads in bytes, All and Lookup.
 func (m *model) checkLeaves(bytes []byte) {
 	m.t.Helper()
-	w := m.rig.walker(m.tbl.Root(), m.levels)
+	w := m.rig.walker(m.tbl)
 	w.bytes = bytes
 	hw, tables, err := w.scan()
 	if err != nil {
@@ -346,6 +531,7 @@ func (m *model) checkBatch() {
 func (m *model) finish() {
 	m.t.Helper()
 	m.doRelease()
+	m.stop()
 	for range 2 {
 		if err := m.tbl.Close(); err != nil {
 			m.t.Fatalf("%v", err)

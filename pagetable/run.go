@@ -39,3 +39,21 @@ func inUseGo(words []uint64) bool {
 	}
 	return false
 }
+
+// wipeLeavesGo clears words up to the first that is neither zero nor has
+// bitLeaf set. It returns how many words it passed and how many of them were
+// not zero.
+func wipeLeavesGo(words []uint64) (n, gone int) {
+	for ; n < len(words); n++ {
+		e := atomic.LoadUint64(&words[n])
+		if e == 0 {
+			continue
+		}
+		if e&bitLeaf == 0 {
+			break
+		}
+		atomic.StoreUint64(&words[n], 0)
+		gone++
+	}
+	return n, gone
+}

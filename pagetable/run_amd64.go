@@ -21,3 +21,10 @@ func wipe(words []uint64) int
 //
 //go:noescape
 func inUse(words []uint64) bool
+
+// wipeLeaves clears words, each with one 8-byte store, up to the first that is
+// neither zero nor has bitLeaf set. It returns how many words it passed and how many
+// of them were not zero.
+//
+//go:noescape
+func wipeLeaves(words []uint64) (n, gone int)

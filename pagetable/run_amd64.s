@@ -110,3 +110,32 @@ free:
 
 done:
 	RET
+
+// func wipeLeaves(words []uint64) (n, gone int)
+TEXT ·wipeLeaves(SB), NOSPLIT, $0-40
+	MOVQ words_base+0(FP), DI
+	MOVQ words_len+8(FP), CX
+	XORL SI, SI // passed
+	XORL BX, BX // not zero
+	XORL DX, DX
+	TESTQ CX, CX
+	JZ   done
+
+loop:
+	MOVQ (DI)(SI*8), AX
+	TESTQ AX, AX
+	JZ   next
+	TESTQ $0x80, AX
+	JZ   done
+	MOVQ DX, (DI)(SI*8)
+	INCQ BX
+
+next:
+	INCQ SI
+	CMPQ SI, CX
+	JLO  loop
+
+done:
+	MOVQ SI, n+24(FP)
+	MOVQ BX, gone+32(FP)
+	RET

@@ -35,6 +35,18 @@ func TestRuns(t *testing.T) {
 				}
 				a[start+i] = 0
 			}
+			for i := range n { // mostly leaves and holes
+				a[start+i] = []uint64{0, bitLeaf, rng.Uint64() | bitLeaf, rng.Uint64() | bitLeaf}[rng.IntN(4)]
+				if rng.IntN(30) == 0 {
+					a[start+i] = rng.Uint64()
+				}
+			}
+			copy(b, a)
+			passed, gone := wipeLeaves(a[start : start+n])
+			passedGo, goneGo := wipeLeavesGo(b[start : start+n])
+			if passed != passedGo || gone != goneGo || !slices.Equal(a, b) {
+				t.Fatalf("wipeLeaves of %d: %d, %d, want %d, %d; %x, want %x", n, passed, gone, passedGo, goneGo, a, b)
+			}
 			e, step := rng.Uint64(), rng.Uint64()
 			fill(a[start:start+n], e, step)
 			fillGo(b[start:start+n], e, step)

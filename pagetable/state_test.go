@@ -17,18 +17,24 @@ var allOptions = []Options{
 	{AddressWidth: 39},
 	{AddressWidth: 48, No1G: true},
 	{AddressWidth: 39, No2M: true, Coherent: true},
+	{AddressWidth: 57},
+	{Stage: FirstStage},
+	{Stage: FirstStage, AddressWidth: 57, Coherent: true},
+	{Stage: FirstStage, AddressWidth: 57, No1G: true},
 }
 
 func (o Options) name() string {
-	return fmt.Sprintf("width=%d,coherent=%v,no2M=%v,no1G=%v", o.AddressWidth, o.Coherent, o.No2M, o.No1G)
+	return fmt.Sprintf("%v,width=%d,coherent=%v,no2M=%v,no1G=%v", o.Stage, o.AddressWidth, o.Coherent, o.No2M, o.No1G)
 }
 
 // bases are where mappings are tried: the ends of the space, the borders of
 // each level's tables, and places nearby so that requests collide.
-func bases(limit uint64) []uint64 {
+func (m *model) bases() []uint64 {
+	lower, upper := m.space()
 	return []uint64{
 		0, mib2 - kib4, mib2, 3 * mib2, gib1 - mib2, gib1, 2*gib1 - kib4, 0xfef80000, 512*gib1 - gib1,
-		limit - gib1, limit - mib2, limit - kib4, limit, limit / 2, 1<<63 - mib2, 1<<64 - kib4,
+		lower + 1 - gib1, lower + 1 - mib2, lower + 1 - kib4, lower + 1, lower/2 + 1, 1<<63 - mib2,
+		upper - kib4, upper, upper + gib1 - mib2, 1<<64 - gib1, 1<<64 - mib2, 1<<64 - kib4,
 	}
 }
 
@@ -60,7 +66,7 @@ func TestTableStateMachine(t *testing.T) {
 
 // actions are the calls that may follow one another in any order.
 func actions(m *model) map[string]func(*rapid.T) {
-	at := rapid.SampledFrom(bases(m.limit()))
+	at := rapid.SampledFrom(m.bases())
 	near := rapid.Uint64Range(0, 20)
 	size := rapid.SampledFrom(sizes)
 	bus := rapid.SampledFrom([]uint64{0, gib1, 5 * mib2, 0x208b95d000, 1<<52 - gib1, 1<<52 - kib4, 1 << 52, 1<<64 - kib4})
@@ -89,12 +95,52 @@ func actions(m *model) map[string]func(*rapid.T) {
 			iova := rapid.SampledFrom(slices.Sorted(maps.Keys(m.leaves))).Draw(rt, "leaf")
 			m.doUnmap(iova, m.leaves[iova].size)
 		},
-		"unmapAll":  func(*rapid.T) { m.doUnmap(0, m.limit()) },
+		"unmapAll": func(*rapid.T) {
+			lower, upper := m.space()
+			m.doUnmap(0, lower+1)
+			if upper != 0 {
+				m.doUnmap(upper, -upper)
+			}
+		},
+		"protect": func(rt *rapid.T) {
+			m.doProtect(place(rt), size.Draw(rt, "pages")*kib4+crooked.Draw(rt, "more"), prot.Draw(rt, "prot"))
+		},
+		"merge": func(rt *rapid.T) {
+			iova, n := place(rt)&^(kib4-1), size.Draw(rt, "pages")*kib4
+			if rapid.Bool().Draw(rt, "aligned") {
+				iova, n = iova&^(gib1-1), gib1
+			}
+			if m.inSpace(iova, n) {
+				m.doMerge(iova, n)
+			}
+		},
+		"mapExtents": func(rt *rapid.T) {
+			var list []Extent
+			iova, at := place(rt), bus.Draw(rt, "bus")
+			for range rapid.IntRange(1, 6).Draw(rt, "extents") {
+				x := Extent{at, size.Draw(rt, "pages") % mostPages * kib4}
+				list = append(list, x)
+				if at += x.Size; rapid.Bool().Draw(rt, "apart") {
+					at = bus.Draw(rt, "bus") + near.Draw(rt, "by")*kib4
+				}
+			}
+			m.doMapExtents(iova, list, prot.Draw(rt, "prot"))
+		},
+		"cutAndMerge": func(rt *rapid.T) { // a merge that has something to do
+			if len(m.leaves) == 0 {
+				rt.Skip("nothing is mapped")
+			}
+			iova := rapid.SampledFrom(slices.Sorted(maps.Keys(m.leaves))).Draw(rt, "leaf")
+			l := m.leaves[iova]
+			m.doProtect(iova+l.size/512&^(kib4-1), kib4, l.prot)
+			m.check()
+			m.doMerge(iova&^(gib1-1), gib1)
+		},
 		"unmapNone": func(rt *rapid.T) { m.doUnmap(place(rt), 0) },
 		"mapNone":   func(rt *rapid.T) { m.doMap(place(rt), 0, 0, Read) },
 		"release":   func(*rapid.T) { m.doRelease() },
 		"lookup": func(rt *rapid.T) {
-			m.checkLookup(m.rig.walker(m.tbl.Root(), m.levels), place(rt)+rapid.Uint64Range(0, 3*mib2).Draw(rt, "by"))
+			m.checkLookup(m.rig.walker(m.tbl), place(rt)+rapid.Uint64Range(0, 3*mib2).Draw(rt, "by"))
 		},
 		"": func(*rapid.T) { m.check() },
 	}
@@ -122,7 +168,7 @@ func TestRandomPages(t *testing.T) {
 					iova := base + rng.Uint64N(window/kib4)*kib4
 					size := min((1+rng.Uint64N(1<<rng.Uint64N(11)))*kib4, base+window-iova)
 					if rng.IntN(2) == 0 {
-						step(t, tbl, oracle, iova, rng.Uint64N(1<<40)&^(kib4-1), size, Prot(1+rng.IntN(3)))
+						step(t, tbl, oracle, iova, rng.Uint64N(1<<40)&^(kib4-1), size, Read|Prot(rng.IntN(2))<<1)
 					} else if _, err := tbl.Unmap(iova, size, &b); err == nil {
 						for off := uint64(0); off < size; off += kib4 {
 							delete(oracle, iova+off)
@@ -132,7 +178,7 @@ func TestRandomPages(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				w := r.walker(tbl.Root(), tbl.Levels())
+				w := r.walker(tbl)
 				for iova := base; iova < base+window; iova += kib4 {
 					p, mapped := oracle[iova]
 					l, ok := tbl.Lookup(iova)

@@ -2,8 +2,12 @@ package pagetable
 
 // Unmap takes the translations of size bytes at iova out of the table and
 // returns how many bytes were mapped there; holes are skipped. Both are
-// multiples of 4096 within the table's address width. A range that begins or
-// ends inside a superpage is refused with ErrPartial and changes nothing.
+// multiples of 4096 and the range lies within the table's address width. A
+// superpage that the range begins or ends in is cut first, in place: one store
+// replaces the leaf by a link to a table that maps the same, so that a device
+// that uses the rest notices nothing. That takes frames, at most four. If
+// the pool is dry the error wraps respool.ErrEmpty and nothing has changed; an Unmap
+// that cuts nothing needs no frames and cannot fail so.
 //
 // The unit may use what it has cached of the range until the invalidation
 // that covers it. So b, which must be given, gathers the range and the frames
@@ -15,119 +19,270 @@ package pagetable
 //
 //gommu:nosleep
 func (t *Table) Unmap(iova, size uint64, b *Batch) (uint64, error) {
-	root := t.rootPtr.Load()
-	last := iova + size - 1
-	if root == nil || (iova|size)%FrameSize != 0 || size == 0 || last < iova || last>>t.width != 0 ||
-		b == nil || b.t != t && b.t != nil {
-		return 0, t.refuseUnmap(iova, size, b)
-	}
-
-	// Go down to the lowest table that holds the whole range. path[level] is
-	// the table of level passed on the way.
-	var path [maxLevels]*[entries]uint64
-	tbl, level := root, t.top
-	for level > 0 {
-		i := index(iova, level)
-		if index(last, level) != i {
-			break
-		}
-		e := load(&tbl[i])
-		if e == 0 {
-			return 0, nil
-		}
-		if e.leaf(level) || last-iova == span(level)-1 {
-			break
-		}
-		next := t.child(e)
-		if next == nil {
-			return 0, t.unmapError(iova, size, 0, ErrCorrupt)
-		}
-		path[level], tbl = tbl, next
-		level--
-	}
-	if level > 0 {
-		if at, cut := t.cutsLeaf(iova, last); cut {
-			return 0, t.unmapError(iova, size, at, ErrPartial)
-		}
-	}
-
-	removed, bytes := t.remove(tbl, level, iova, last, b)
-	for level++; removed > 0 && level <= t.top; level++ {
-		i := index(iova, level)
-		removed = t.uncount(path[level], i, removed, b)
-		if removed > 0 {
-			t.flush(path[level][i : i+1])
-		}
-	}
-	if bytes > 0 {
-		t.order()
-	}
-	return bytes, nil
+	return t.UnmapEach(iova, size, b, nil)
 }
 
-// cutsLeaf says whether [iova, last] begins or ends inside a leaf, and where
-// that leaf begins.
-func (t *Table) cutsLeaf(iova, last uint64) (at uint64, cut bool) {
-	if l, ok := t.find(iova); ok && l.IOVA != iova {
-		return l.IOVA, true
+// UnmapEach is Unmap, and calls f for the memory that was mapped: in the order
+// of IOVAs, once for each run that is contiguous there and on the bus. f must not
+// use the table.
+//
+//gommu:nosleep
+func (t *Table) UnmapEach(iova, size uint64, b *Batch, f func(iova, bus, size uint64)) (uint64, error) {
+	if err := t.refuse(opUnmap, iova, size, b); err != nil {
+		return 0, err
 	}
-	if l, ok := t.find(last); ok && l.IOVA+(l.Size-1) != last {
-		return l.IOVA, true
+	if t.stage == FirstStage {
+		return core[firstFormat]{t}.unmap(iova, iova+size-1, b, f)
 	}
-	return 0, false
+	return core[secondFormat]{t}.unmap(iova, iova+size-1, b, f)
 }
 
-// remove clears what [iova, last] maps below tbl. It returns how many entries
-// of tbl it cleared and how many bytes they and the ones below mapped.
-func (t *Table) remove(tbl *[entries]uint64, level int, iova, last uint64, b *Batch) (removed int, bytes uint64) {
-	lo, hi := index(iova, level), index(last, level)
+// refuse says what is wrong with the range or the batch of a call.
+func (t *Table) refuse(op string, iova, size uint64, b *Batch) error {
+	if t.rootPtr.Load() != nil && (iova|size)%FrameSize == 0 && size != 0 && t.translates(iova, iova+size-1) &&
+		b != nil && (b.t == t || b.t == nil) {
+		return nil
+	}
+	var err error
+	switch {
+	case t.rootPtr.Load() == nil:
+		err = ErrClosed
+	case size == 0:
+		err = ErrZeroSize
+	case (iova|size)%FrameSize != 0:
+		err = ErrMisaligned
+	case !t.translates(iova, iova+size-1):
+		err = ErrRange
+	default:
+		err = ErrBatch
+	}
+	return &OpError{Op: op, IOVA: iova, Size: size, Err: err}
+}
+
+func (c core[F]) unmap(first, last uint64, b *Batch, f func(iova, bus, size uint64)) (uint64, error) {
+	if c.orphans.head.Load() != 0 {
+		c.adopt(b)
+	}
+	r := removal[F]{core: c, b: b, report: f}
+	done, err := r.run(first, last)
+	if !done && err == nil {
+		err = r.edges(first, last)
+	}
+	if err != nil {
+		if err = dry(err, errDryUnmap); err != errDryUnmap {
+			err = &OpError{Op: opUnmap, IOVA: first, Size: last - first + 1, Err: err}
+		}
+		return 0, err
+	}
+	if r.bytes > 0 {
+		c.order()
+		r.tell()
+	}
+	return r.bytes, nil
+}
+
+// removal is one Unmap on its way through the tables.
+type removal[F format] struct {
+	core[F]
+	b      *Batch
+	bytes  uint64
+	report func(iova, bus, size uint64)
+	found  Leaf // what is to be reported next, as one
+}
+
+// run is the usual case: every entry of one table that translates a part of the range is
+// in it as a whole, so nobody else uses these entries. It says whether that is
+// the case. An entry of the caller's keeps the table until leave.
+func (r *removal[F]) run(first, last uint64) (done bool, err error) {
+	var p path
+	for {
+		unlinks := r.unlinks.Load()
+		level := r.top
+		p[level] = place{r.rootPtr.Load(), r.root.Bus}
+		for level > 0 {
+			i := index(first, level)
+			e := load(&p[level].tbl[i])
+			if index(last, level) != i || e == 0 || e.leaf(level) || last-first == span(level)-1 {
+				break
+			}
+			next := r.child(e)
+			if next == nil {
+				return false, nil
+			}
+			level--
+			p[level] = place{next, e.bus()}
+		}
+		tbl, lo, hi := p[level].tbl, index(first, level), index(last, level)
+		used := inUse(tbl[lo : hi+1])
+		switch {
+		case r.unlinks.Load() != unlinks:
+			continue
+		case !used:
+			return true, nil
+		case (first|(last+1))&(span(level)-1) != 0:
+			return false, nil
+		}
+		gone := r.remove(tbl, level, first, last)
+		r.showLinks(first, level)
+		r.leave(&p, level, first, gone, r.b)
+		return true, nil
+	}
+}
+
+// edges is the other case: tables at the ends of the range may be shared, and
+// superpages be cut.
+func (r *removal[F]) edges(first, last uint64) error {
+	if err := r.cut(first, last); err != nil {
+		return err
+	}
+	var p path
+	level, err := r.enter(&p, first, last, 1)
+	if err != nil {
+		return err
+	}
+	gone := r.remove(p[level].tbl, level, first, last)
+	r.showLinks(first, level)
+	r.leave(&p, level, first, gone+1, r.b)
+	return nil
+}
+
+// remove clears what [first, last] maps below tbl, which stays. It returns how
+// many entries of tbl are free now.
+func (r *removal[F]) remove(tbl *[entries]uint64, level int, first, last uint64) (gone int) {
+	lo, hi := index(first, level), index(last, level)
+	if level == 0 {
+		gone = r.wipe(tbl[lo:hi+1], first)
+		if gone > 0 {
+			r.flush(tbl[lo : hi+1])
+		}
+		return gone
+	}
+	stored := false
 	for i := lo; i <= hi; {
 		e := load(&tbl[i])
-		first, end := clip(level, i, iova, last)
+		at, end := clip(level, i, first, last)
 		n := 1 // entries dealt with in this turn
-		switch {
+		switch all := end-at == span(level)-1; {
 		case e == 0:
 			n = skip(tbl[i : hi+1])
-		case level == 0:
-			n = hi + 1 - i
-			gone := wipe(tbl[i : hi+1])
-			removed += gone
-			bytes += uint64(gone) * span(0)
-			b.touch(t, first, last)
-		case e.leaf(level):
-			n = leafRun(tbl[i:hi+1], level)
-			wipe(tbl[i : i+n])
-			removed += n
-			bytes += uint64(n) * span(level)
-			b.touch(t, first, first+uint64(n)*span(level)-1)
-		case end-first == span(level)-1:
+		case e.leaf(level) && all:
+			n = int((last - at + 1) >> shift(level)) // whole in the range
+			passed, wiped := r.wipeLeaves(tbl[i:i+n], level, at)
+			n, gone = passed, gone+wiped
+		case e.leaf(level): // cut already, unless something else writes to the tables
+		case all:
 			// All of the table goes. It is not worth clearing: nothing is
 			// reused before the invalidation, which ends every use of it.
 			store(&tbl[i], 0)
-			t.unlinks.Add(1)
-			removed++
-			bytes += t.collect(&b.frames, Frame{e.bus()}, level-1, e.used())
-			b.touch(t, first, end)
+			r.unlinks.Add(1)
+			gone++
+			r.take(e.bus(), level-1, at)
+			r.b.touch(r.Table, at, end)
 		default:
-			if next := t.child(e); next != nil {
-				gone, size := t.remove(next, level-1, first, end, b)
-				removed += t.uncount(tbl, i, gone, b)
-				bytes += size
+			if next := r.lower(&tbl[i], level, 1); next.tbl != nil {
+				stored = stored || !r.seen(e)
+				n := r.remove(next.tbl, level-1, at, end)
+				if r.mem.uses(next.bus).drop(n + 1) {
+					gone += r.unlink(tbl, level, at, next.bus, r.b)
+					stored = true
+				}
 			}
 		}
 		i += n
 	}
-	if removed > 0 {
-		t.flush(tbl[lo : hi+1])
+	if gone > 0 || stored {
+		r.flush(tbl[lo : hi+1])
 	}
-	return removed, bytes
+	return gone
 }
 
-// leafRun is the number of leaves at the start of words, which are of a level
-// above 0.
-func leafRun(words []uint64, level int) int {
+// wipe clears a run of 4 KiB leaves and holes that translates at and what follows. It
+// returns how many there were.
+func (r *removal[F]) wipe(words []uint64, at uint64) (gone int) {
+	if r.report != nil {
+		r.note(words, 0, at)
+	}
+	if gone = wipe(words); gone > 0 {
+		r.bytes += uint64(gone) * span(0)
+		r.b.touch(r.Table, at, at+uint64(len(words))*span(0)-1)
+	}
+	return gone
+}
+
+// wipeLeaves clears superpages up to the first link. It returns how many
+// entries it passed, and how many of them were in use.
+func (r *removal[F]) wipeLeaves(words []uint64, level int, at uint64) (n, gone int) {
+	if r.report != nil {
+		words = words[:leafRun(words)]
+		r.note(words, level, at)
+	}
+	n, gone = wipeLeaves(words)
+	r.bytes += uint64(gone) * span(level)
+	r.b.touch(r.Table, at, at+uint64(n)*span(level)-1)
+	return n, gone
+}
+
+// take pushes the table at bus, which is for iova and what follows, and all
+// tables below it. Nobody else can reach them; the unit may still read them.
+func (r *removal[F]) take(bus uint64, level int, iova uint64) {
+	tbl := r.mem.entries(bus)
+	if tbl == nil {
+		return
+	}
+	u := r.mem.uses(bus)
+	if level == 0 {
+		r.bytes += uint64(u.uses()) * span(0)
+		if r.report != nil {
+			r.note(tbl[:], 0, iova)
+		}
+	} else {
+		for i := range tbl {
+			at := iova + uint64(i)*span(level)
+			switch e := load(&tbl[i]); {
+			case e == 0:
+			case e.leaf(level):
+				r.bytes += span(level)
+				if r.report != nil {
+					r.note(tbl[i:i+1], level, at)
+				}
+			default:
+				r.take(e.bus(), level-1, at)
+			}
+		}
+	}
+	u.end()
+	r.b.frames.push(r.mem, Frame{bus})
+}
+
+// note reports the leaves among words; what is contiguous, as one.
+func (r *removal[F]) note(words []uint64, level int, at uint64) {
 	for i := range words {
-		if e := load(&words[i]); e == 0 || !e.leaf(level) {
+		e := load(&words[i])
+		if e == 0 {
+			continue
+		}
+		l := leafOf[F](e, at+uint64(i)*span(level), level)
+		if f := &r.found; f.Size > 0 && f.IOVA+f.Size == l.IOVA && f.Bus+f.Size == l.Bus {
+			f.Size += l.Size
+			continue
+		}
+		r.tell()
+		r.found = l
+	}
+}
+
+// tell hands out what note has gathered.
+func (r *removal[F]) tell() {
+	if r.found.Size > 0 {
+		r.report(r.found.IOVA, r.found.Bus, r.found.Size)
+	}
+}
+
+// leafRun is the number of leaves and holes at the start of words, which are
+// of a level above 0.
+func leafRun(words []uint64) int {
+	for i := range words {
+		if e := load(&words[i]); e != 0 && e&bitLeaf == 0 {
 			return i
 		}
 	}
@@ -142,68 +297,4 @@ func skip(words []uint64) int {
 		}
 	}
 	return len(words)
-}
-
-// uncount notes in entry i of tbl that the table which it points to has gone
-// entries less in use. If none is left the table leaves the tree; uncount
-// returns 1 then, for the entry of tbl that is free now, else 0.
-func (t *Table) uncount(tbl *[entries]uint64, i, gone int, b *Batch) int {
-	e := load(&tbl[i])
-	if e.used() > gone {
-		if gone > 0 {
-			store(&tbl[i], e-pte(gone)*countOne)
-		}
-		return 0
-	}
-	store(&tbl[i], 0)
-	t.unlinks.Add(1)
-	b.frames.push(t.mem, Frame{e.bus()})
-	return 1
-}
-
-// collect pushes the table at f, of which used entries are in use, and all
-// tables below it. It returns the bytes that they map. The unit may still
-// read them; it cannot reach the table from the root any more.
-func (t *Table) collect(l *frameList, f Frame, level, used int) (bytes uint64) {
-	tbl := t.mem.entries(f.Bus)
-	if tbl == nil {
-		return 0
-	}
-	if level == 0 {
-		bytes = uint64(used) * span(0)
-	} else {
-		for i := range tbl {
-			switch e := load(&tbl[i]); {
-			case e == 0:
-			case e.leaf(level):
-				bytes += span(level)
-			default:
-				bytes += t.collect(l, Frame{e.bus()}, level-1, e.used())
-			}
-		}
-	}
-	l.push(t.mem, f)
-	return bytes
-}
-
-// refuseUnmap says what is wrong with the arguments of Unmap.
-func (t *Table) refuseUnmap(iova, size uint64, b *Batch) error {
-	var err error
-	switch {
-	case t.rootPtr.Load() == nil:
-		err = ErrClosed
-	case size == 0:
-		err = ErrZeroSize
-	case (iova|size)%FrameSize != 0:
-		err = ErrMisaligned
-	case t.beyond(iova, size):
-		err = ErrRange
-	default:
-		err = ErrBatch
-	}
-	return t.unmapError(iova, size, 0, err)
-}
-
-func (t *Table) unmapError(iova, size, at uint64, err error) error {
-	return &OpError{Op: opUnmap, IOVA: iova, Size: size, At: at, Err: err}
 }

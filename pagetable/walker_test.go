@@ -1,16 +1,22 @@
 package pagetable
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // walker reads tables as a VT-d unit does, out of raw memory and with nothing
 // of this package's code: from the specification's description of second-stage
-// paging (§3.7, §9.8). It is stricter than a unit: what the unit ignores but
-// the tables should not contain is an error too.
+// (§3.7, §9.8) and first-stage paging (§3.6, §9.7). It is stricter than a
+// unit: what the unit ignores but the tables should not contain is an error too,
+// and so is what Linux's vtdss.h and x86_64.h would not write.
 type walker struct {
 	bytes  []byte // what the unit reads
 	bus    uint64 // of bytes[0]
 	root   uint64
 	levels int
+	first  bool // first stage
+	marked bool // the unit or a harvest may have changed the marks of leaves
 }
 
 // hwLeaf is a translation that the walker found.
@@ -35,24 +41,38 @@ func (w *walker) word(bus uint64) (uint64, error) {
 	return le64(w.bytes[off:]), nil
 }
 
-// present is what makes a second-stage entry valid: read or write permission.
-func hwPresent(e uint64) bool { return e&0b11 != 0 }
+// present is what makes an entry valid: P in the first stage, read or write
+// permission in the second.
+func (w *walker) present(e uint64) bool {
+	if w.first {
+		return e&1 != 0
+	}
+	return e&0b11 != 0
+}
+
+// extend repeats the highest bit that a first stage translates.
+func (w *walker) extend(iova uint64) uint64 {
+	unused := 64 - (12 + 9*w.levels)
+	if w.first {
+		return uint64(int64(iova<<unused) >> unused)
+	}
+	return iova << unused >> unused
+}
 
 // translate walks for one IOVA.
 func (w *walker) translate(iova uint64) (l hwLeaf, ok bool, err error) {
-	bits := 12 + 9*w.levels
-	if iova>>bits != 0 {
+	if iova != w.extend(iova) {
 		return hwLeaf{}, false, nil
 	}
 	table, r, wr := w.root, true, true
 	for depth := w.levels; depth >= 1; depth-- {
 		shift := 12 + 9*(depth-1)
 		e, err := w.word(table + 8*(iova>>shift&0x1ff))
-		if err != nil || !hwPresent(e) {
+		if err != nil || !w.present(e) {
 			return hwLeaf{}, false, err
 		}
 		r, wr = r && e&1 != 0, wr && e&2 != 0
-		isLeaf, err := checkWord(e, depth)
+		isLeaf, err := w.checkWord(e, depth)
 		if err != nil {
 			return hwLeaf{}, false, fmt.Errorf("iova %#x depth %d: %w", iova, depth, err)
 		}
@@ -68,34 +88,40 @@ func (w *walker) translate(iova uint64) (l hwLeaf, ok bool, err error) {
 
 // checkWord says whether a present entry is a leaf, and what is wrong with it.
 // depth 1 is the table of 4 KiB leaves.
-func checkWord(e uint64, depth int) (leaf bool, err error) {
-	ps := e>>7&1 != 0
-	switch {
-	case e&(1<<11) != 0:
-		return false, bad("SNP is set in %#x", e)
-	case e&0b0111_0111_1100 != 0:
-		return false, bad("bits 2-6 and 8-10 of %#x are not zero", e)
-	case e>>61 != 0:
-		return false, bad("bits 61-63 of %#x are not zero", e)
-	case depth == 1 && ps:
-		return false, bad("PS is set in the 4 KiB leaf %#x", e)
-	case depth > 3 && ps:
-		return false, bad("PS is set in %#x, too high for a superpage", e)
-	}
-	leaf = depth == 1 || ps
-	if !leaf {
-		if e&0b11 != 0b11 {
-			return false, bad("%#x restricts what the leaves below it allow", e)
-		}
-		return false, nil
-	}
+func (w *walker) checkWord(e uint64, depth int) (leaf bool, err error) {
+	const address = 0x000f_ffff_ffff_f000
 	if e>>52 != 0 {
-		return true, bad("bits 52-63 of the leaf %#x are not zero", e)
+		return false, bad("bits 52-63 of %#x are not zero", e)
 	}
-	if low := uint64(1)<<(12+9*(depth-1)) - 1; e&0x000f_ffff_ffff_f000&low != 0 {
+	leaf = depth == 1 || e>>7&1 != 0
+	low := e &^ address
+	switch {
+	case depth == 1 && e>>7&1 != 0:
+		return false, bad("PS (or PAT) is set in the 4 KiB leaf %#x", e)
+	case depth > 3 && leaf:
+		return false, bad("PS is set in %#x, too high for a superpage", e)
+	case leaf && e&address&(1<<(12+9*(depth-1))-1) != 0:
 		return true, bad("the superpage %#x is not aligned", e)
 	}
-	return true, nil
+	low &^= 1 << 7
+	var want []uint64
+	switch {
+	case !w.first && leaf:
+		want = []uint64{1, 2, 3} // R, W
+	case !w.first:
+		want = []uint64{3}
+	case leaf && w.marked:
+		low |= 0x60
+		want = []uint64{0x65, 0x67}
+	case leaf:
+		want = []uint64{0x25, 0x67, 0x65} // P U A; with RW D; and that made read-only
+	default:
+		want = []uint64{0x27} // P RW U A
+	}
+	if !slices.Contains(want, low) {
+		return leaf, bad("bits 0-11 of %#x are none of %#x", e, want)
+	}
+	return leaf, nil
 }
 
 // scan reads the whole tree. It returns the leaves in ascending order and the
@@ -118,11 +144,11 @@ func (w *walker) scan() (leaves []hwLeaf, tables map[uint64]bool, err error) {
 				continue
 			}
 			used++
-			iova := base + i<<(12+9*(depth-1))
-			if !hwPresent(e) {
+			iova := w.extend(base + i<<(12+9*(depth-1)))
+			if !w.present(e) {
 				return 0, bad("%#x at iova %#x is neither zero nor present", e, iova)
 			}
-			leaf, err := checkWord(e, depth)
+			leaf, err := w.checkWord(e, depth)
 			if err != nil {
 				return 0, fmt.Errorf("iova %#x depth %d: %w", iova, depth, err)
 			}

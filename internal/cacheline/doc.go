@@ -9,6 +9,9 @@
 //
 // Both functions never block, allocate nothing, and are safe to call at once
 // from several goroutines.
+//
+// Watch and WatchFence show a model of memory what was flushed and when. They cost
+// a load and a branch while nobody watches.
 package cacheline
 
 // Size is the number of bytes in a cache line of every x86-64 CPU.

@@ -14,6 +14,9 @@ func Flush(words []uint64) {
 	} else {
 		flush(words)
 	}
+	if all := watchers.Load(); all != nil {
+		reportFlush(*all, words)
+	}
 }
 
 // Fence waits for every Flush that this goroutine made before: no later store
@@ -22,7 +25,12 @@ func Flush(words []uint64) {
 // instructions order the flushes on the CPU that it left.
 //
 //gommu:nosleep
-func Fence() { fence() }
+func Fence() {
+	fence()
+	if all := watchers.Load(); all != nil {
+		reportFence(*all)
+	}
+}
 
 // flushOpt flushes with CLFLUSHOPT, which is not ordered with the flushes of
 // other lines (Intel SDM volume 2A, CLFLUSHOPT); Fence orders it.

@@ -2,12 +2,20 @@
 
 package cacheline
 
-// Flush does nothing: see the package comment.
+// Flush only tells those who watch: see the package comment.
 //
 //gommu:nosleep
-func Flush(words []uint64) {}
+func Flush(words []uint64) {
+	if all := watchers.Load(); all != nil {
+		reportFlush(*all, words)
+	}
+}
 
-// Fence does nothing: see the package comment.
+// Fence only tells those who watch: see the package comment.
 //
 //gommu:nosleep
-func Fence() {}
+func Fence() {
+	if all := watchers.Load(); all != nil {
+		reportFence(*all)
+	}
+}

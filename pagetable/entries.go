@@ -1,0 +1,124 @@
+package pagetable
+
+import "iter"
+
+// An Entry is one entry in use of one table: a leaf, or a link to the table
+// below.
+type Entry struct {
+	Table      Frame  // the table that it is in
+	Level      int    // of that table, 0 holds 4 KiB leaves
+	Index      int    // in that table
+	Raw        uint64 // the word itself
+	IOVA, Size uint64 // what it translates
+	Leaf       bool
+	Bus        uint64 // of the memory mapped, or of the next table
+	Prot       Prot   // of a leaf
+	Accessed   bool   // the unit has used it
+	Dirty      bool   // of a leaf: the unit has written through it
+	Used       int    // uses of the next table: its entries in use, and what calls are about to add
+}
+
+// All yields every leaf in the order of IOVAs. The table may be changed
+// meanwhile: each page of the table is seen as it was at one moment, and what
+// does not change is seen.
+func (t *Table) All() iter.Seq[Leaf] {
+	return func(yield func(Leaf) bool) {
+		for e := range t.Entries() {
+			if e.Leaf && !yield(Leaf{e.IOVA, e.Bus, e.Size, e.Prot}) {
+				return
+			}
+		}
+	}
+}
+
+// leaves yields the leaves that translate a part of [first, last].
+func (t *Table) leaves(first, last uint64) iter.Seq[Leaf] {
+	return func(yield func(Leaf) bool) {
+		t.visit(0, first, last, func(e Entry) bool {
+			return !e.Leaf || yield(Leaf{e.IOVA, e.Bus, e.Size, e.Prot})
+		})
+	}
+}
+
+// Entries yields every entry in use, tables before what is in them, in the
+// order of IOVAs. The table may be changed meanwhile, as for All.
+func (t *Table) Entries() iter.Seq[Entry] {
+	return func(yield func(Entry) bool) { t.visitAll(0, yield) }
+}
+
+// visitAll yields the entries of level and above.
+func (t *Table) visitAll(lowest int, yield func(Entry) bool) {
+	half := uint64(1)<<t.high - 1
+	if t.visit(lowest, 0, half, yield) && t.stage == FirstStage {
+		t.visit(lowest, ^half, ^uint64(0), yield)
+	}
+}
+
+// visit yields the entries of lowest and above for [first, last]. It says
+// whether to go on.
+func (t *Table) visit(lowest int, first, last uint64, yield func(Entry) bool) bool {
+	if t.stage == FirstStage {
+		return core[firstFormat]{t}.visit(t.top, lowest, first, last, yield)
+	}
+	return core[secondFormat]{t}.visit(t.top, lowest, first, last, yield)
+}
+
+// visit yields the entries for [first, last] of the table of level that
+// translates it, and of those below.
+func (c core[F]) visit(level, lowest int, first, last uint64, yield func(Entry) bool) bool {
+	var words [entries]pte
+	f, ok := c.copyTable(&words, level, first)
+	if !ok {
+		return true
+	}
+	for i := index(first, level); i <= index(last, level); i++ {
+		e := words[i]
+		if !present[F](e) {
+			continue
+		}
+		lo, hi := clip(level, i, first, last)
+		n := Entry{
+			Table: f, Level: level, Index: i, Raw: uint64(e), IOVA: lo &^ (span(level) - 1), Size: span(level),
+			Leaf: e.leaf(level), Bus: e.bus(), Accessed: e&accessed[F]() != 0,
+		}
+		if n.Leaf {
+			n.Bus &^= n.Size - 1
+			n.Prot, n.Dirty = protOf[F](e), e&dirty[F]() != 0
+		} else if u := c.mem.uses(n.Bus); u != nil {
+			n.Used = u.uses()
+		}
+		if !yield(n) || !n.Leaf && level > lowest && !c.visit(level-1, lowest, lo, hi, yield) {
+			return false
+		}
+	}
+	return true
+}
+
+// copyTable copies the table of level that translates iova, as it was at
+// a time when it was in the tree. It says whether there is one.
+func (c core[F]) copyTable(words *[entries]pte, level int, iova uint64) (Frame, bool) {
+again:
+	for {
+		unlinks := c.unlinks.Load()
+		tbl, f := c.rootPtr.Load(), c.root
+		for l := c.top; l > level && tbl != nil; l-- {
+			e := load(&tbl[index(iova, l)])
+			if !present[F](e) || e.leaf(l) {
+				if c.unlinks.Load() != unlinks {
+					continue again
+				}
+				return Frame{}, false
+			}
+			tbl, f = c.child(e), Frame{e.bus()}
+		}
+		if tbl == nil {
+			return Frame{}, false // closed, or not a table of this memory
+		}
+		for i := range tbl {
+			words[i] = load(&tbl[i])
+		}
+		if c.unlinks.Load() == unlinks {
+			return f, true
+		}
+	}
+}

@@ -1,0 +1,275 @@
+package pagetable
+
+// request is one map on its way through the tables.
+//
+// Only a table at either end of the range can be shared with other goroutines,
+// at most two of a level: what lies wholly in the range is the caller's. plan adds
+// to each of them the uses that the map may need, so all of them stay, takes
+// the frames, and then nothing can fail. What was added too much is dropped in
+// the end.
+type request[F format] struct {
+	core[F]
+	cursor
+	prot Prot
+
+	need  int // tables to be made
+	spare frameList
+
+	path  path // to the lowest table that has the whole range, held[0]
+	held  [2*maxLevels - 1]hold
+	holds int
+
+	// fresh are tables that others may share, and whose links are not
+	// flushed yet.
+	fresh  [2]*useCount
+	freshN int
+}
+
+// hold is a table that stays because the request has uses of it.
+type hold struct {
+	place
+	level  int
+	iova   uint64 // one that it translates
+	parent int    // in held
+	extra  int    // uses that no entry has yet
+}
+
+// mapAll maps [first, last], which what the cursor reads fills exactly.
+func (c core[F]) mapAll(first, last uint64, start cursor, prot Prot) error {
+	r := request[F]{core: c, prot: prot, cursor: start}
+	level, err := c.enter(&r.path, first, last, 0)
+	if err != nil {
+		return err
+	}
+	r.holds = 1
+	r.held[0] = hold{place: r.path[level], level: level, iova: first, extra: index(last, level) - index(first, level) + 1}
+	if err = r.plan(r.held[0].tbl, 0, level, first, last); err == nil && r.need > 0 {
+		r.spare, err = c.take(r.need)
+	}
+	if err != nil {
+		r.abandon()
+		return err
+	}
+	r.cursor = start
+	r.write(0, first, last)
+	c.showLinks(first, level)
+	c.order()
+	for _, u := range r.fresh[:r.freshN] {
+		u.word.Or(linkSeen)
+	}
+	for _, h := range r.held[:r.holds] {
+		if h.extra > 0 {
+			c.mem.uses(h.bus).drop(h.extra)
+		}
+	}
+	// What others made first is not needed. A refusal is Close's to tell.
+	_ = c.putBack(&r.spare)
+	return nil
+}
+
+// abandon gives up what was held for a map that fails. Others may have given
+// up theirs meanwhile: then tables leave the tree here.
+func (r *request[F]) abandon() {
+	for r.holds--; r.holds > 0; r.holds-- {
+		h := &r.held[r.holds]
+		if r.mem.uses(h.bus).drop(h.extra) {
+			parent := &r.held[h.parent]
+			parent.extra += r.unlink(parent.tbl, parent.level, h.iova, h.bus, nil)
+			i := index(h.iova, parent.level)
+			r.flush(parent.tbl[i : i+1])
+		}
+	}
+	h := &r.held[0]
+	r.leave(&r.path, h.level, h.iova, h.extra, nil)
+	r.order()
+}
+
+// plan checks that nothing is mapped in [first, last] below tbl, and adds to
+// need the tables that are missing there. A nil tbl is one of these; another
+// is held.
+func (r *request[F]) plan(tbl *[entries]uint64, held, level int, first, last uint64) error {
+	if tbl == nil {
+		r.need++
+	}
+	if level == 0 {
+		if tbl != nil && inUse(tbl[index(first, 0):index(last, 0)+1]) {
+			return ErrOverlap
+		}
+		return nil
+	}
+	for at := first; ; {
+		r.seek(at)
+		i := index(at, level)
+		if n := r.leaves(level, r.maxLeaf, at, last); n > 0 {
+			if tbl != nil && inUse(tbl[i:i+n]) {
+				return ErrOverlap
+			}
+			if at += uint64(n) << shift(level); at-1 == last {
+				return nil
+			}
+			continue
+		}
+		end := min(whole(at, level), last)
+		var next *[entries]uint64
+		below := 0
+		if tbl != nil {
+			var err error
+			if next, below, err = r.reach(held, i, at, end); err != nil {
+				return err
+			}
+		}
+		if err := r.plan(next, below, level-1, at, end); err != nil {
+			return err
+		}
+		if end == last {
+			return nil
+		}
+		at = end + 1
+	}
+}
+
+// reach holds the table that entry i of a held one points to, which is for
+// [first, last]. It returns nil if the table is missing.
+func (r *request[F]) reach(held, i int, first, last uint64) (*[entries]uint64, int, error) {
+	h := &r.held[held]
+	slot, level := &h.tbl[i], h.level
+	n := index(last, level-1) - index(first, level-1) + 1
+	e := load(slot)
+	switch {
+	case e == 0:
+		return nil, 0, nil
+	case e.leaf(level):
+		return nil, 0, ErrOverlap
+	case r.child(e) == nil:
+		return nil, 0, ErrCorrupt
+	case last-first == span(level)-1 || r.holds == len(r.held):
+		return nil, 0, ErrOverlap // a table in use, the caller's alone
+	}
+	next := r.lower(slot, level, n)
+	if next.tbl == nil {
+		return nil, 0, nil
+	}
+	r.held[r.holds] = hold{place: next, level: level - 1, iova: first, parent: held, extra: n}
+	r.holds++
+	return next.tbl, r.holds - 1, nil
+}
+
+// write maps [first, last] in a table that the unit can reach.
+func (r *request[F]) write(held int, first, last uint64) {
+	h := &r.held[held]
+	level, stored := h.level, false
+	for at := first; ; {
+		r.seek(at)
+		i := index(at, level)
+		if n := r.leaves(level, r.maxLeaf, at, last); n > 0 {
+			fill(h.tbl[i:i+n], uint64(leafEntry[F](at+r.delta, r.prot, level)), span(level))
+			h.extra -= n
+			stored = true
+			if at += uint64(n) << shift(level); at-1 == last {
+				break
+			}
+			continue
+		}
+		end := min(whole(at, level), last)
+		if r.link(held, i, at, end) {
+			stored = true
+		}
+		if end == last {
+			break
+		}
+		at = end + 1
+	}
+	if stored {
+		r.flush(h.tbl[index(first, level) : index(last, level)+1])
+	}
+}
+
+// link maps [first, last] below entry i of a held table: in the table that it
+// points to, or in a new one. It says whether the entry needs a flush.
+func (r *request[F]) link(held, i int, first, last uint64) (flush bool) {
+	h := &r.held[held]
+	shared := last-first != span(h.level)-1
+	for {
+		e := load(&h.tbl[i])
+		if shared && e != 0 {
+			below := r.holding(e)
+			if below < 0 {
+				_, below, _ = r.reach(held, i, first, last)
+			}
+			if below > 0 {
+				r.write(below, first, last)
+				return !r.seen(e)
+			}
+		}
+		start := r.cursor
+		bus, used := r.build(h.level-1, first, last)
+		u := r.mem.uses(bus)
+		u.start(used, !shared)
+		// The unit must not see the link before what it leads to.
+		r.order()
+		if swap(&h.tbl[i], e, linkEntry[F](bus)) {
+			if e == 0 { // else the dead table's use is ours now
+				h.extra--
+			}
+			if shared {
+				r.fresh[r.freshN] = u
+				r.freshN++
+			}
+			return true
+		}
+		r.cursor = start
+		r.discard(bus, h.level-1)
+	}
+}
+
+// holding is which of held e points to, or -1.
+func (r *request[F]) holding(e pte) int {
+	for j := 1; j < r.holds; j++ {
+		if r.held[j].bus == e.bus() {
+			return j
+		}
+	}
+	return -1
+}
+
+// build maps [first, last] in a new table, which the unit cannot reach yet, and
+// flushes it. It returns how many of its entries are in use.
+func (r *request[F]) build(level int, first, last uint64) (bus uint64, used int) {
+	f, tbl := r.spare.pop(r.mem)
+	for at := first; ; {
+		r.seek(at)
+		i := index(at, level)
+		if n := r.leaves(level, r.maxLeaf, at, last); n > 0 {
+			fill(tbl[i:i+n], uint64(leafEntry[F](at+r.delta, r.prot, level)), span(level))
+			used += n
+			if at += uint64(n) << shift(level); at-1 == last {
+				break
+			}
+			continue
+		}
+		end := min(whole(at, level), last)
+		next, n := r.build(level-1, at, end)
+		r.mem.uses(next).start(n, true)
+		store(&tbl[i], linkEntry[F](next))
+		used++
+		if end == last {
+			break
+		}
+		at = end + 1
+	}
+	r.flush(tbl[:])
+	return f.Bus, used
+}
+
+// discard takes a new table and those below it apart.
+func (r *request[F]) discard(bus uint64, level int) {
+	tbl := r.mem.entries(bus)
+	for i := 0; i < entries && level > 0; i++ {
+		if e := load(&tbl[i]); e != 0 && !e.leaf(level) {
+			r.discard(e.bus(), level-1)
+		}
+	}
+	fill(tbl[:], 0, 0)
+	r.mem.uses(bus).end()
+	r.spare.push(r.mem, Frame{bus})
+}
