@@ -3,8 +3,6 @@ package vtd
 import (
 	"fmt"
 	"strings"
-
-	"gommu/pagetable"
 )
 
 // Version is the architecture version of a unit, VER_REG (section 11.4.1).
@@ -40,6 +38,8 @@ type Capabilities struct {
 	DrainWrites         bool // DWD
 	DeviceTLB           bool
 	InterruptRemapping  bool
+	PhysicalFunctions   bool // device TLB invalidations name the physical function (DIT)
+	MaxInterruptMask    int  // MHMV: at most 2^this interrupt entries in one invalidation
 	ExtendedInterrupts  bool // x2APIC destinations (EIM)
 	EnhancedRootPointer bool // setting the root pointer invalidates by itself (ESRTPS)
 
@@ -77,6 +77,7 @@ func DecodeCapabilities(version uint32, capability, extended uint64) Capabilitie
 
 		QueuedInvalidation: e(1), PageSelective: c(39), MaxAddressMask: int(capability >> 48 & 0x3f),
 		DrainReads: c(55), DrainWrites: c(54), DeviceTLB: e(2),
+		PhysicalFunctions: e(41), MaxInterruptMask: int(extended >> 20 & 0xf),
 		InterruptRemapping: e(3), ExtendedInterrupts: e(4), EnhancedRootPointer: c(63),
 
 		FaultRecords:      int(capability>>40&0xff) + 1,
@@ -92,20 +93,9 @@ func DecodeCapabilities(version uint32, capability, extended uint64) Capabilitie
 	return caps
 }
 
-// TableOptions are the options of the widest second-stage table that the unit
-// walks, of 39 or 48 bits. A unit may walk 48 bits and still block DMA above a lower
-// MaxAddressWidth, whatever the table maps there.
-func (c Capabilities) TableOptions() pagetable.Options {
-	width := 48
-	if !c.Width48 {
-		width = 39
-	}
-	return pagetable.Options{AddressWidth: width, Coherent: c.Coherent, No2M: !c.Page2M, No1G: !c.Page1G}
-}
-
 // end is the first byte behind the registers that the capabilities promise.
 func (c Capabilities) end() uint64 {
-	return max(c.FaultRecordOffset+16*uint64(c.FaultRecords), c.IOTLBOffset+16, regIQA+8)
+	return max(c.FaultRecordOffset+16*uint64(c.FaultRecords), c.IOTLBOffset+16, regIQERCD+8)
 }
 
 // String lists the capabilities, several lines without a newline at the end.

@@ -6,7 +6,8 @@ import (
 )
 
 // commands invalidates through CCMD_REG and the IOTLB registers, one command at
-// a time (section 6.5.1; layouts in 11.4.6).
+// a time (section 6.5.1; layouts in 11.4.6). They know contexts and the IOTLB of
+// legacy mode only.
 type commands struct{ u *Unit }
 
 // firstWithoutCommands is the major version from which units take invalidations
@@ -18,6 +19,7 @@ const (
 
 	contextGranularity = 61 // CIRG
 	contextPerformed   = 59 // CAIG
+	contextFunctions   = 32 // FM
 	contextSource      = 16
 
 	iotlbGranularity = 60 // IIRG
@@ -26,24 +28,38 @@ const (
 	iotlbDomain      = 32
 )
 
-func (c commands) context(ctx context.Context, g granularity, domainID, source uint16) error {
-	v := commandBusy | uint64(g)<<contextGranularity | uint64(source)<<contextSource | uint64(domainID)
-	if err := c.issue(ctx, "CCMD", regCCMD, v, contextPerformed); err != nil {
-		return fmt.Errorf("invalidate contexts: %w", err)
+func (c commands) run(ctx context.Context, requests []request) error {
+	for i := range requests {
+		var err error
+		switch r := &requests[i]; r.kind {
+		case ofContexts:
+			err = c.context(ctx, r)
+		case ofIOTLB:
+			err = c.iotlb(ctx, r)
+		case fenced: // each is done before the next is told
+		default:
+			err = ErrUnsupported
+		}
+		if err != nil {
+			return fmt.Errorf("invalidate %v: %w", requests[i].kind, err)
+		}
 	}
 	return nil
 }
 
-func (c commands) iotlb(ctx context.Context, g granularity, domainID uint16, iova uint64, mask int) error {
+func (c commands) context(ctx context.Context, r *request) error {
+	v := commandBusy | uint64(r.granularity)<<contextGranularity | uint64(r.functions)<<contextFunctions |
+		uint64(r.source)<<contextSource | uint64(r.domainID)
+	return c.issue(ctx, "CCMD", regCCMD, v, contextPerformed)
+}
+
+func (c commands) iotlb(ctx context.Context, r *request) error {
 	address, command := c.u.caps.IOTLBOffset, c.u.caps.IOTLBOffset+8
-	if g == selective {
-		c.u.regs.Write64(address, iova|uint64(mask))
+	if r.granularity == selective {
+		c.u.regs.Write64(address, r.pages())
 	}
-	v := commandBusy | uint64(g)<<iotlbGranularity | c.u.drain()<<iotlbDrain | uint64(domainID)<<iotlbDomain
-	if err := c.issue(ctx, "IOTLB", command, v, iotlbPerformed); err != nil {
-		return fmt.Errorf("invalidate IOTLB: %w", err)
-	}
-	return nil
+	v := commandBusy | uint64(r.granularity)<<iotlbGranularity | c.u.drain()<<iotlbDrain | uint64(r.domainID)<<iotlbDomain
+	return c.issue(ctx, "IOTLB", command, v, iotlbPerformed)
 }
 
 // issue writes a command when the register is free and waits until it is done.
@@ -54,6 +70,9 @@ func (c commands) issue(ctx context.Context, name string, off, v uint64, perform
 		return err
 	}
 	c.u.regs.Write64(off, v)
+	if !keep(waitDone) {
+		return nil
+	}
 	done, err := c.u.wait64(ctx, name, off, commandBusy)
 	if err != nil {
 		return err

@@ -88,6 +88,14 @@ func TestDecodeFault(t *testing.T) {
 			"read of iova 0x1000 by 01:14.1: no read permission (0x06)"},
 		{0x1000, 3<<62 | 0xabcde<<40 | 0x71<<32 | 1<<31 | 0x18, vtd.Fault{Reason: 0x71, Source: 0x18, IOVA: 0x1000, HasPASID: true, PASID: 0xabcde},
 			"read of iova 0x1000 by 00:03.0 PASID 0xabcde: first-stage entry is not present (0x71)"},
+		{0x1000, 3<<62 | 0x82<<32 | 3<<29 | 0x18, vtd.Fault{Reason: 0x82, Source: 0x18, IOVA: 0x1000}, // PRIV and EXE without PP
+			"read of iova 0x1000 by 00:03.0: no execute permission (0x82)"},
+		{0x1000, 3<<62 | 2<<60 | 0x82<<32 | 1<<31 | 1<<30 | 0x18, vtd.Fault{Reason: 0x82, Source: 0x18, IOVA: 0x1000, AddressType: vtd.Translated, HasPASID: true, Execute: true},
+			"execution (translated address) of iova 0x1000 by 00:03.0 PASID 0x0: no execute permission (0x82)"},
+		{0x1000, 3<<62 | 0x86<<32 | 1<<28 | 0x18, vtd.Fault{Reason: 0x86, Source: 0x18, IOVA: 0x1000, Atomic: true},
+			"atomic operation of iova 0x1000 by 00:03.0: no read permission (0x86)"},
+		{0x1000, 1<<63 | 1<<60 | 0x47<<32 | 1<<28 | 0x18, vtd.Fault{Reason: 0x47, Source: 0x18, IOVA: 0x1000, PageRequest: true, AddressType: vtd.TranslationRequest},
+			"page request (translation request) of iova 0x1000 by 00:03.0: context entry does not allow page requests (0x47)"},
 		{0x7 << 48, 1<<63 | 0x22<<32 | 0x18, vtd.Fault{Reason: 0x22, Source: 0x18, IOVA: 7 << 48, Write: true},
 			"interrupt 0x7 of 00:03.0: interrupt remapping entry is not present (0x22)"},
 	} {

@@ -41,20 +41,22 @@ func (u *Unit) enable(ctx context.Context) error {
 	if _, _, err := u.drainFaults(); err != nil { // left by who had the unit before
 		return err
 	}
+	u.armFaults()
 	if u.queue != nil {
 		if err := u.queue.enable(ctx); err != nil {
 			return err
 		}
 	}
-	u.regs.Write64(regRTADDR, u.root.Bus) // bits 11:10, the mode, are 0: legacy (11.4.5)
+	address := u.root.Bus // TTM 0: legacy (11.4.5)
+	if u.opts.Mode == Scalable {
+		address |= rootScalable
+	}
+	u.regs.Write64(regRTADDR, address)
 	if err := u.command(ctx, globalSRTP, true, globalSRTP); err != nil {
 		return fmt.Errorf("set root table: %w", err)
 	}
-	// A new root table needs both caches dropped, contexts first (11.4.4.1, SRTP).
-	if err := u.inv.context(ctx, global, 0, 0); err != nil {
-		return err
-	}
-	if err := u.inv.iotlb(ctx, global, 0, 0, 0); err != nil {
+	// A new root table needs all caches dropped (11.4.4.1, SRTP).
+	if err := u.dropAll(ctx); err != nil {
 		return err
 	}
 	if err := u.command(ctx, globalTE, true, globalTE); err != nil {
@@ -85,6 +87,7 @@ func (u *Unit) disable(ctx context.Context) error {
 		return fmt.Errorf("disable translation: %w", err)
 	}
 	u.enabled = false
+	u.maskFaults()
 	if u.queue != nil {
 		return u.queue.disable(ctx)
 	}

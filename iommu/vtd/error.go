@@ -25,6 +25,11 @@ var (
 	// ErrDomainID reports domain id 0, which caching mode reserves, or one that
 	// the unit does not have.
 	ErrDomainID = errors.New("bad domain id")
+	// ErrDomainBusy reports a domain id that stands for another table, or that
+	// something is attached to.
+	ErrDomainBusy = errors.New("domain id is in use")
+	// ErrPASID reports a PASID that cannot be attached.
+	ErrPASID = errors.New("bad PASID")
 	// ErrTable reports a page table that the unit cannot walk.
 	ErrTable = errors.New("table does not fit the unit")
 	// ErrRange reports an empty range of IOVAs, or one that wraps around.
@@ -60,28 +65,43 @@ func (e *OpError) Error() string {
 func (e *OpError) Unwrap() error { return e.Err }
 
 // A QueueError reports that the unit stopped at a descriptor of the
-// invalidation queue (section 6.5.2.9 and FSTS_REG, 11.4.7.1).
+// invalidation queue (section 6.5.2.9, FSTS_REG in 11.4.7.1, IQERCD_REG).
 type QueueError struct {
 	Queue      bool      // IQE: the descriptor at Index is bad
 	Timeout    bool      // ITE: a device did not answer an invalidation
 	Completion bool      // ICE: a device answered one that nobody asked for
 	Index      int       // of the descriptor that the queue's head is at
 	Descriptor [2]uint64 // that descriptor, low half first
+	Info       uint8     // IQEI: what is wrong with it; 0 if the unit does not say
+	Source     int       // requester id of the device that did not answer; -1 if the unit does not say
 }
 
 func (e *QueueError) Error() string {
 	var what []string
 	if e.Queue {
-		what = append(what, "invalid descriptor (IQE)")
+		s := "invalid descriptor (IQE)"
+		if int(e.Info) < len(queueInfo) && e.Info != 0 {
+			s += ": " + queueInfo[e.Info]
+		}
+		what = append(what, s)
 	}
 	if e.Timeout {
-		what = append(what, "device did not answer in time (ITE)")
+		s := "device did not answer in time (ITE)"
+		if e.Source >= 0 {
+			s = requester(uint16(e.Source)) + " did not answer in time (ITE)"
+		}
+		what = append(what, s)
 	}
 	if e.Completion {
 		what = append(what, "unexpected completion (ICE)")
 	}
 	return fmt.Sprintf("invalidation queue: %s at descriptor %d (%#016x %#016x)",
 		strings.Join(what, ", "), e.Index, e.Descriptor[0], e.Descriptor[1])
+}
+
+// queueInfo is what the field IQEI of IQERCD_REG means.
+var queueInfo = [...]string{
+	"", "bad tail pointer", "it cannot be read", "unknown type", "reserved bits are set", "bad width of descriptors",
 }
 
 // device names a requester id for an error's Target.

@@ -29,6 +29,8 @@ const (
 type fakeUnit struct {
 	mu  sync.Mutex
 	mem *pagetable.Memory
+	lag int // how often the driver looks before the queue runs
+	due int
 
 	version           uint32
 	capability, extra uint64 // CAP, ECAP
@@ -36,8 +38,10 @@ type fakeUnit struct {
 	told              uint32 // GCMD as written last
 	fault             uint32 // FSTS
 	pmen              uint32
+	event             [4]uint32 // FECTL and up
 	rtaddr            uint64
 	queue, head, tail uint64
+	record            uint64 // IQERCD
 	context, iotlb    uint64 // CCMD, IOTLB
 	address           uint64 // IVA
 	records           map[int][2]uint64
@@ -46,8 +50,12 @@ type fakeUnit struct {
 	refuse   bool            // invalidations through registers are not performed
 	badType  uint64          // a descriptor type that stops the queue, with:
 	badFault uint32
+	refuses  func(low, high uint64) bool // descriptors that the queue stops at
+	silent   map[uint16]bool             // devices that do not answer invalidations of their TLBs
 	accesses int
 	goneAt   int // number of the access from which all reads are ones; 0 is never
+
+	strict *strict // what it has cached, if that is modelled
 
 	quiet bool
 	log   []string // what the driver did, in order
@@ -70,6 +78,12 @@ func (f *fakeUnit) note(format string, args ...any) {
 // access counts, and says whether the unit is still there.
 func (f *fakeUnit) access() bool {
 	f.accesses++
+	if f.due > 0 {
+		if f.due--; f.due == 0 {
+			f.run()
+		}
+	}
+	f.strict.pump()
 	return f.goneAt == 0 || f.accesses < f.goneAt
 }
 
@@ -109,8 +123,16 @@ func (f *fakeUnit) Read64(off uint64) uint64 {
 		return f.extra
 	case 0x28:
 		return f.context
+	case 0x20:
+		return f.rtaddr
 	case 0x80:
-		return f.head << 4
+		return f.head * f.descriptor()
+	case 0x88:
+		return f.tail * f.descriptor()
+	case 0x90:
+		return f.queue
+	case 0xb0:
+		return f.record
 	case 0xf8:
 		return f.iotlb
 	}
@@ -132,6 +154,9 @@ func (f *fakeUnit) Write32(off uint64, v uint32) {
 	case 0x34:
 		f.note("clear faults %#x", v&f.fault)
 		f.fault &^= v & 0x71
+	case 0x38, 0x3c, 0x40, 0x44:
+		f.note("event %#x %#x", off, v)
+		f.event[(off-0x38)/4] = v
 	case 0x64:
 		f.note("PMEN %#x", v)
 		f.pmen = v & (1 << 31)
@@ -166,6 +191,12 @@ func (f *fakeUnit) command(v uint32) {
 			continue
 		}
 		f.note("%s %v", c.name, on)
+		switch c.name {
+		case "WBF":
+			f.strict.drain()
+		case "QIE":
+			f.due = 0
+		}
 		switch {
 		case f.stuck[c.name] && c.name == "WBF":
 			f.status |= c.bit
@@ -189,14 +220,19 @@ func (f *fakeUnit) Write64(off uint64, v uint64) {
 	}
 	switch off {
 	case 0x20:
-		f.note("RTADDR")
+		f.note("RTADDR %d", v>>10&3)
 		f.rtaddr = v
 	case 0x28:
 		f.note("context %d did %d sid %#x", v>>61&3, v&0xffff, v>>16&0xffff)
+		if f.strict != nil && !f.stuck["CCMD"] && !f.refuse {
+			f.strict.contexts(v>>61&3, uint16(v>>16))
+		}
 		f.context = f.performed("CCMD", v, 61, 59)
 	case 0x88:
-		f.tail = v >> 4
-		f.run()
+		f.tail = v / f.descriptor()
+		if f.due = f.lag; f.lag == 0 {
+			f.run()
+		}
 	case 0x90:
 		f.note("IQA")
 		f.queue = v
@@ -207,6 +243,9 @@ func (f *fakeUnit) Write64(off uint64, v uint64) {
 		f.note("iotlb %d did %d drain %d", g, v>>32&0xffff, v>>48&3)
 		if g == 3 {
 			f.note("pages %#x", f.address)
+		}
+		if f.strict != nil && !f.stuck["IOTLB"] && !f.refuse {
+			f.strict.iotlb(g, uint16(v>>32), f.address)
 		}
 		f.iotlb = f.performed("IOTLB", v, 60, 57)
 	default:
@@ -226,41 +265,140 @@ func (f *fakeUnit) performed(name string, v uint64, asked, done int) uint64 {
 	}
 }
 
+// descriptor is the size of one in bytes.
+func (f *fakeUnit) descriptor() uint64 {
+	if f.queue>>11&1 != 0 {
+		return 32
+	}
+	return 16
+}
+
 // run is the queue.
 func (f *fakeUnit) run() {
 	if f.status&(1<<26) == 0 || f.stuck["queue"] {
 		return
 	}
-	ring := f.mem.Entries(pagetable.Frame{Bus: f.queue &^ 0xfff})
+	size := f.descriptor()
+	ring, length := f.mem.Entries(pagetable.Frame{Bus: f.queue &^ 0xfff}), 4096/size
+	var group []func() // what may be done in any order
+	flush := func() {
+		for i := len(group) - 1; i >= 0; i-- {
+			group[i]()
+			f.strict.pump()
+		}
+		group = nil
+	}
+	defer flush()
 	for f.head != f.tail && f.fault&0x70 == 0 {
-		low, high := ring[2*f.head], ring[2*f.head+1]
-		if f.badType != 0 && low&0xf == f.badType {
-			f.fault |= f.badFault
-			switch f.badFault {
-			case 0x10: // only a bad descriptor holds the head
-			case 0x40: // and a time-out also ends the waits that were fetched
-				f.head = (f.head + 2) % 256
-			default:
-				f.head = (f.head + 1) % 256
-			}
-			f.badType = 0
+		d := ring[f.head*size/8:][:size/8]
+		low, high := d[0], d[1]
+		if f.stops(low) {
 			return
 		}
-		switch low & 0xf {
-		case 1:
-			f.note("context %d did %d sid %#x", low>>4&3, low>>16&0xffff, low>>32&0xffff)
-		case 2:
-			f.note("iotlb %d did %d drain %d", low>>4&3, low>>16&0xffff, low>>6&3)
-			if low>>4&3 == 3 {
-				f.note("pages %#x", high)
-			}
-		case 5:
-			f.mem.Entries(pagetable.Frame{Bus: high &^ 0xfff})[high&0xfff/8] = low >> 32
-		default:
-			panic(fmt.Sprintf("descriptor %#x", low))
+		if f.refuses != nil && f.refuses(low, high) {
+			f.fault |= 0x10
+			f.record = 3
+			return
 		}
-		f.head = (f.head + 1) % 256
+		if source, ok := f.silentDevice(low); ok {
+			f.timeOut(source, ring[:], size)
+			return
+		}
+		if size == 32 && d[2]|d[3] != 0 {
+			panic("reserved words of a descriptor are set")
+		}
+		if low&0xf == 5 {
+			flush()
+			f.mem.Entries(pagetable.Frame{Bus: high &^ 0xfff})[high&0xfff/8] = low >> 32
+		} else {
+			do := f.invalidation(low, high)
+			if f.strict != nil {
+				group = append(group, do)
+			}
+		}
+		f.head = (f.head + 1) % length
 	}
+}
+
+// stops says whether the queue stops at a descriptor, once.
+func (f *fakeUnit) stops(low uint64) bool {
+	if f.badType == 0 || low&0xf != f.badType {
+		return false
+	}
+	length := 4096 / f.descriptor()
+	f.fault |= f.badFault
+	switch f.badFault {
+	case 0x10: // only a bad descriptor holds the head
+	case 0x40: // and a time-out also ends the waits that were fetched
+		f.head = (f.head + 2) % length
+	default:
+		f.head = (f.head + 1) % length
+	}
+	f.badType = 0
+	return true
+}
+
+// silentDevice says whether a descriptor is for the TLB of a device that does not
+// answer.
+func (f *fakeUnit) silentDevice(low uint64) (uint16, bool) {
+	source := uint16(low >> 32)
+	if low&0xf == 8 {
+		source = uint16(low >> 16)
+	}
+	return source, (low&0xf == 3 || low&0xf == 8) && f.silent[source]
+}
+
+// timeOut is a device that does not answer: what follows up to a wait is fetched
+// and comes to nothing.
+func (f *fakeUnit) timeOut(source uint16, ring []uint64, size uint64) {
+	f.fault |= 0x40
+	f.record = uint64(source) << 32
+	for f.head != f.tail {
+		wait := ring[f.head*size/8]&0xf == 5
+		f.head = (f.head + 1) % (4096 / size)
+		if wait {
+			return
+		}
+	}
+}
+
+// invalidation is what a descriptor does.
+func (f *fakeUnit) invalidation(low, high uint64) func() {
+	g, did := low>>4&3, uint16(low>>16)
+	if f.quiet && f.strict == nil {
+		return nil // and allocate nothing
+	}
+	pages := func() {
+		if g == 3 {
+			f.note("pages %#x", high)
+		}
+	}
+	switch low & 0xf {
+	case 1:
+		f.note("context %d did %d sid %#x", g, did, low>>32&0xffff)
+		return func() { f.strict.contexts(g, uint16(low>>32)) }
+	case 2:
+		f.note("iotlb %d did %d drain %d", g, did, low>>6&3)
+		pages()
+		return func() { f.strict.iotlb(g, did, high) }
+	case 3:
+		f.note("device sid %#x depth %d pages %#x", low>>32&0xffff, low>>16&0x1f, high)
+		return func() { f.strict.deviceTLB(actor{uint16(low >> 32), 0}, high, 1) }
+	case 8:
+		f.note("device sid %#x pasid %#x depth %d pages %#x", low>>16&0xffff, low>>32&0xfffff, low>>4&0x1f, high)
+		return func() { f.strict.deviceTLB(actor{uint16(low >> 16), uint32(low >> 32 & 0xfffff)}, high, 1<<11) }
+	case 4:
+		f.note("interrupts %d index %d mask %d", low>>4&1, low>>32&0xffff, low>>27&0x1f)
+		return func() {}
+	case 6:
+		f.note("iotlb %d did %d pasid %#x", g, did, low>>32&0xfffff)
+		pages()
+		return func() { f.strict.pasidIOTLB(g, did, uint32(low>>32&0xfffff), high) }
+	case 7:
+		f.note("pasid %d did %d pasid %#x", g, did, low>>32&0xfffff)
+		return func() { f.strict.pasids(g, did, uint32(low>>32&0xfffff)) }
+	}
+	panic(fmt.Sprintf("descriptor %#x", low))
 }
 
 // unstick lets the unit go on and finish what it was told.
@@ -282,11 +420,14 @@ type bench struct {
 	held   []pagetable.Frame
 }
 
-const poolFrames = 16
+const (
+	poolFrames = 16
+	firstBus   = 0x10_0000 // bus address of the first
+)
 
 func newBench(t testing.TB) *bench {
 	t.Helper()
-	const bus = 0x10_0000
+	const bus = firstBus
 	mem, err := pagetable.NewMemory(pagetable.Segment{Bus: bus, Mem: pages(poolFrames)})
 	if err != nil {
 		t.Fatal(err)
@@ -366,5 +507,6 @@ type fakeTable struct {
 
 func (f fakeTable) Root() pagetable.Frame { return pagetable.Frame{Bus: f.root} }
 func (f fakeTable) AddressWidth() int     { return f.width }
+func (fakeTable) Stage() pagetable.Stage  { return pagetable.SecondStage }
 
 var goodTable = fakeTable{0x10_0000, 48}

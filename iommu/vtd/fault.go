@@ -9,32 +9,72 @@ type Fault struct {
 	IOVA   uint64 // the 4 KiB page; for an interrupt its index, in bits 63:48
 	Write  bool   // it would have written; false for reads and atomic operations
 
-	HasPASID bool
-	PASID    uint32 // 20 bits, if HasPASID
+	Atomic      bool // it was an atomic operation
+	PageRequest bool // it was a request for a page, not an access
+	AddressType AddressType
+
+	HasPASID   bool
+	PASID      uint32 // 20 bits, if HasPASID
+	Execute    bool   // it would have executed, if HasPASID
+	Privileged bool   // it was made with supervisor privilege, if HasPASID
 }
+
+// AddressType says what a device took the address of a request for.
+type AddressType uint8
+
+const (
+	Untranslated       AddressType = 0 // an IOVA: the ordinary DMA
+	TranslationRequest AddressType = 1 // an IOVA that it wants to have translated
+	Translated         AddressType = 2 // what the unit told it before
+)
 
 // String is one line for people.
 func (f Fault) String() string {
 	if f.Reason.Interrupt() {
 		return fmt.Sprintf("interrupt %#x of %s: %v (%#02x)", f.IOVA>>48, requester(f.Source), f.Reason, uint8(f.Reason))
 	}
-	what := "read"
-	if f.Write {
-		what = "write"
-	}
 	pasid := ""
 	if f.HasPASID {
 		pasid = fmt.Sprintf(" PASID %#x", f.PASID)
 	}
-	return fmt.Sprintf("%s of iova %#x by %s%s: %v (%#02x)", what, f.IOVA, requester(f.Source), pasid, f.Reason, uint8(f.Reason))
+	return fmt.Sprintf("%s of iova %#x by %s%s: %v (%#02x)", f.access(), f.IOVA, requester(f.Source), pasid, f.Reason, uint8(f.Reason))
+}
+
+// access says what was tried.
+func (f Fault) access() string {
+	what := "read"
+	switch {
+	case f.PageRequest:
+		what = "page request"
+	case f.Atomic:
+		what = "atomic operation"
+	case f.Write:
+		what = "write"
+	case f.Execute:
+		what = "execution"
+	}
+	if f.Privileged {
+		what = "privileged " + what
+	}
+	switch f.AddressType {
+	case TranslationRequest:
+		what += " (translation request)"
+	case Translated:
+		what += " (translated address)"
+	}
+	return what
 }
 
 // Fields of the high half of a fault recording register (FRCD_REG, section
 // 11.4.7.5).
 const (
 	recordFault        = 1 << 63 // F
-	recordRead         = 1 << 62 // T1: not a write
+	recordType1        = 1 << 62 // T1: not a write
+	recordAddressType  = 60      // AT
 	recordPASIDPresent = 1 << 31 // PP
+	recordExecute      = 1 << 30 // EXE
+	recordPrivileged   = 1 << 29 // PRIV
+	recordType2        = 1 << 28 // T2: with T1 an atomic operation, without a page request
 
 	recordClear = 1 << 31 // F, in the register's last 4 bytes
 )
@@ -42,15 +82,20 @@ const (
 // DecodeFault decodes a fault recording register, low half first. It reports
 // false if the record is not set. It accepts any values.
 func DecodeFault(low, high uint64) (Fault, bool) {
+	type1, type2 := high&recordType1 != 0, high&recordType2 != 0
 	f := Fault{
-		Reason:   Reason(high >> 32),
-		Source:   uint16(high),
-		IOVA:     low &^ 0xfff,
-		Write:    high&recordRead == 0,
-		HasPASID: high&recordPASIDPresent != 0,
+		Reason:      Reason(high >> 32),
+		Source:      uint16(high),
+		IOVA:        low &^ 0xfff,
+		Write:       !type1 && !type2,
+		Atomic:      type1 && type2,
+		PageRequest: !type1 && type2,
+		AddressType: AddressType(high >> recordAddressType & 3),
+		HasPASID:    high&recordPASIDPresent != 0,
 	}
 	if f.HasPASID {
 		f.PASID = uint32(high >> 40 & 0xfffff)
+		f.Execute, f.Privileged = high&recordExecute != 0, high&recordPrivileged != 0
 	}
 	return f, high&recordFault != 0
 }
@@ -93,8 +138,10 @@ func (u *Unit) drainFaults() (faults []Fault, overflow bool, err error) {
 			}
 		}
 	}
+	u.stats.Faults += uint64(len(faults))
 	overflow = status&faultOverflow != 0
 	if overflow {
+		u.stats.FaultsLost++
 		u.regs.Write32(regFSTS, faultOverflow)
 	}
 	return faults, overflow, nil

@@ -4,26 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math/bits"
+
+	"gommu/pagetable"
 )
-
-// granularity is how much an invalidation drops. Descriptors and registers
-// encode it alike (sections 6.5.1 and 6.5.2).
-type granularity uint64
-
-const (
-	global    granularity = 1
-	byDomain  granularity = 2
-	selective granularity = 3 // contexts: of one device; IOTLB: of pages
-)
-
-// An invalidator drops what the unit has cached and returns when it is dropped.
-type invalidator interface {
-	// context drops context entries.
-	context(ctx context.Context, g granularity, domainID, source uint16) error
-	// iotlb drops translations. Pages are 2^mask from iova on, which is aligned
-	// to that. Translations of all levels go, not only leaves.
-	iotlb(ctx context.Context, g granularity, domainID uint16, iova uint64, mask int) error
-}
 
 // Invalidate drops what the unit has cached of a domain's IOVAs in [iova,
 // iova+size). When it returns without an error, no access through these entries
@@ -31,36 +14,115 @@ type invalidator interface {
 // it covers the range by one aligned power of two of pages, or by the whole
 // domain where the unit cannot do less.
 func (u *Unit) Invalidate(domainID uint16, iova, size uint64) error {
+	return u.InvalidateRanges(Range{Domain: domainID, IOVA: iova, Size: size})
+}
+
+// Flush finishes a batch of unmaps of a domain's table: it drops what the unit
+// has cached of what the batch covers and gives the batch's frames back. If it
+// fails the batch is as it was, and nothing of it may be reused.
+func (u *Unit) Flush(domainID uint16, b *pagetable.Batch) error {
+	first, last, ok := b.Range()
+	if !ok {
+		return nil
+	}
+	var err error
+	if size := last - first + 1; size == 0 { // everything
+		err = u.InvalidateDomain(domainID)
+	} else {
+		err = u.InvalidateRanges(Range{Domain: domainID, IOVA: first, Size: size, LeavesOnly: b.Tables() == 0})
+	}
+	if err != nil {
+		return err
+	}
+	return b.Release()
+}
+
+// A Range is a range of a domain's IOVAs.
+type Range struct {
+	Domain uint16
+	IOVA   uint64
+	Size   uint64 // bytes, not 0
+	// LeavesOnly says that no table was unlinked (pagetable.Batch.Tables is 0).
+	// The unit then keeps what it has cached of the tables.
+	LeavesOnly bool
+}
+
+// InvalidateRanges is Invalidate for several ranges, of one domain or of many,
+// which the unit is told together.
+func (u *Unit) InvalidateRanges(ranges ...Range) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if err := u.invalidate(domainID, iova, size); err != nil {
-		return &OpError{Op: "invalidate", Target: domain(domainID), IOVA: iova, Size: size, Err: err}
+	p := u.newPlan()
+	for i := range ranges {
+		if err := u.planRange(&p, invalidateRange, &ranges[i]); err != nil {
+			return rangeError("invalidate", &ranges[i], err)
+		}
+	}
+	if len(u.deviceTLBs) > 0 {
+		p.fence()
+		for i := range ranges {
+			address, mask := ranges[i].cover()
+			u.planDevices(&p, ranges[i].Domain, address, mask)
+		}
+	}
+	if err := u.run(p); err != nil {
+		if len(ranges) == 1 {
+			return rangeError("invalidate", &ranges[0], err)
+		}
+		return &OpError{Op: "invalidate", Target: fmt.Sprintf("%d ranges", len(ranges)), Err: err}
 	}
 	return nil
 }
 
-func (u *Unit) invalidate(domainID uint16, iova, size uint64) error {
-	if size == 0 || iova+(size-1) < iova {
-		return fmt.Errorf("%w: it is empty or wraps around", ErrRange)
-	}
-	if err := u.ready(domainID); err != nil {
-		return err
-	}
-	first, last := iova>>12, (iova+(size-1))>>12
-	mask := bits.Len64(first ^ last)
-	if !u.caps.PageSelective || mask > u.caps.MaxAddressMask {
-		return u.inv.iotlb(context.Background(), byDomain, domainID, 0, 0)
-	}
-	return u.inv.iotlb(context.Background(), selective, domainID, first>>mask<<mask<<12, mask)
+func rangeError(op string, r *Range, err error) error {
+	return &OpError{Op: op, Target: domain(r.Domain), IOVA: r.IOVA, Size: r.Size, Err: err}
 }
 
-// InvalidateDomain drops all cached translations of a domain.
+// cover is the aligned power of two of pages that covers the range.
+func (r *Range) cover() (address uint64, mask int) {
+	first, last := r.IOVA>>12, (r.IOVA+(r.Size-1))>>12
+	mask = bits.Len64(first ^ last)
+	return first >> mask << mask << 12, mask
+}
+
+// planRange adds what covers a range.
+func (u *Unit) planRange(p *plan, at point, r *Range) error {
+	if r.Size == 0 || r.IOVA+(r.Size-1) < r.IOVA {
+		return fmt.Errorf("%w: it is empty or wraps around", ErrRange)
+	}
+	if err := u.ready(r.Domain); err != nil {
+		return err
+	}
+	q := request{kind: ofIOTLB, granularity: byDomain, domainID: r.Domain}
+	if address, mask := r.cover(); u.caps.PageSelective && mask <= u.caps.MaxAddressMask {
+		q.granularity, q.address, q.mask, q.leaf = selective, address, mask, r.LeavesOnly
+	}
+	use := u.domains.used[r.Domain]
+	if use == nil || use.translation.kind != throughFirst {
+		p.add(at, q)
+		return nil
+	}
+	q.kind = ofPASIDIOTLB // which encodes both granularities alike
+	for pasid := range use.pasids {
+		q.pasid = pasid
+		p.add(at, q)
+	}
+	return nil
+}
+
+// InvalidateDomain drops all cached translations of a domain, in both stages.
 func (u *Unit) InvalidateDomain(domainID uint16) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	err := u.ready(domainID)
 	if err == nil {
-		err = u.inv.iotlb(context.Background(), byDomain, domainID, 0, 0)
+		p := u.newPlan()
+		p.add(invalidateDomain, request{kind: ofIOTLB, granularity: byDomain, domainID: domainID})
+		if len(u.deviceTLBs) > 0 {
+			p.fence()
+			u.planDevices(&p, domainID, 0, allOfDevice)
+		}
+		err = u.run(p)
 	}
 	if err != nil {
 		return &OpError{Op: "invalidate", Target: domain(domainID), Err: err}
@@ -68,16 +130,21 @@ func (u *Unit) InvalidateDomain(domainID uint16) error {
 	return nil
 }
 
-// InvalidateAll drops all cached context entries and translations.
+// InvalidateAll drops all cached context and PASID entries and translations,
+// those in devices' TLBs as well.
 func (u *Unit) InvalidateAll() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	err := u.ready(1)
 	if err == nil {
-		err = u.inv.context(context.Background(), global, 0, 0)
+		err = u.dropAll(context.Background())
 	}
 	if err == nil {
-		err = u.inv.iotlb(context.Background(), global, 0, 0, 0)
+		p := u.newPlan()
+		for at := range u.entries {
+			u.planDevice(&p, at, 0, allOfDevice)
+		}
+		err = u.run(p)
 	}
 	if err != nil {
 		return &OpError{Op: "invalidate", Target: "everything", Err: err}
@@ -87,24 +154,31 @@ func (u *Unit) InvalidateAll() error {
 
 // Publish lets the unit see entries of a domain's table in [iova, iova+size)
 // that were not present and now are. Most units need nothing; one in caching
-// mode must drop that they were not, one with write buffers must flush these
-// (sections 6.1 and 6.8).
+// mode must drop that they were not, which it caches of the second stage only;
+// one with write buffers must flush these (sections 6.1 and 6.8).
 func (u *Unit) Publish(domainID uint16, iova, size uint64) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	var err error
-	switch {
-	case u.caps.CachingMode:
-		err = u.invalidate(domainID, iova, size)
-	default:
-		if err = u.ready(domainID); err == nil {
-			err = u.flushWriteBuffer(context.Background())
-		}
-	}
-	if err != nil {
-		return &OpError{Op: "publish", Target: domain(domainID), IOVA: iova, Size: size, Err: err}
+	r := Range{Domain: domainID, IOVA: iova, Size: size}
+	if err := u.publish(&r); err != nil {
+		return rangeError("publish", &r, err)
 	}
 	return nil
+}
+
+func (u *Unit) publish(r *Range) error {
+	use := u.domains.used[r.Domain]
+	if u.caps.CachingMode && (use == nil || use.translation.kind != throughFirst) {
+		p := u.newPlan()
+		if err := u.planRange(&p, publishRange, r); err != nil {
+			return err
+		}
+		return u.run(p)
+	}
+	if err := u.ready(r.Domain); err != nil {
+		return err
+	}
+	return u.publishedBuffer()
 }
 
 // ready says whether a domain's entries can be invalidated.

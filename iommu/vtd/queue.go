@@ -9,10 +9,11 @@ import (
 	"gommu/pagetable"
 )
 
-// A queue is the invalidation queue (section 6.5.2): one page of 256
-// descriptors of 16 bytes. Each submission is one descriptor and a wait
-// descriptor that makes the unit write a number to memory when all before it is
-// done; submit returns then, so the queue is empty between submissions.
+// A queue is the invalidation queue (section 6.5.2): one page of descriptors,
+// 256 of 16 bytes or, on units that know scalable mode, 128 of 32. Each
+// submission is some descriptors and a wait descriptor that makes the unit
+// write a number to memory when all before it is done; run returns then, so the
+// queue is empty between submissions.
 //
 // Hardware always snoops when it fetches descriptors and writes statuses, also
 // where ECAP.C is 0 (section 11.4.3, ECAP.C), so nothing is flushed here.
@@ -22,43 +23,35 @@ type queue struct {
 	ring        *[512]uint64
 	statusFrame pagetable.Frame
 	status      *[512]uint64 // the unit writes the first 4 bytes
+	words       int          // of a descriptor: 2 or 4
 	tail        int          // index of the next free descriptor
 	number      uint32       // of the last submission
 	unsure      bool         // the last submission failed and may be in the queue still
 }
 
-// Descriptors (section 6.5.2): the type is in bits 3:0, the granularity in 5:4.
+// Fields of IQA_REG (11.4.9.3), and of IQH and IQT: the offset in bytes of a
+// descriptor.
 const (
-	queueLength = 256
-
-	typeContext = 1
-	typeIOTLB   = 2
-	typeWait    = 5
-
-	descGranularity   = 4
-	descDrain         = 6
-	descDomain        = 16
-	descContextSource = 32
-	waitStatusWrite   = 1 << 5 // never together with the interrupt flag, bit 4: it ends some versions of QEMU
-	waitStatusData    = 32
-
-	queuePointer = 4 // IQH and IQT hold the index from this bit on
+	queueWide = 1 << 11 // DW: descriptors of 32 bytes
+	queueHead = 0x7fff0
 )
 
-func (q *queue) context(ctx context.Context, g granularity, domainID, source uint16) error {
-	low := typeContext | uint64(g)<<descGranularity | uint64(domainID)<<descDomain | uint64(source)<<descContextSource
-	if err := q.submit(ctx, [2]uint64{low, 0}); err != nil {
-		return fmt.Errorf("invalidate contexts: %w", err)
-	}
-	return nil
-}
+func (q *queue) length() int { return len(q.ring) / q.words }
 
-func (q *queue) iotlb(ctx context.Context, g granularity, domainID uint16, iova uint64, mask int) error {
-	low := typeIOTLB | uint64(g)<<descGranularity | q.u.drain()<<descDrain | uint64(domainID)<<descDomain
-	if err := q.submit(ctx, [2]uint64{low, iova | uint64(mask)}); err != nil {
-		return fmt.Errorf("invalidate IOTLB: %w", err)
+// run submits the requests, as many at a time as the queue holds.
+func (q *queue) run(ctx context.Context, requests []request) error {
+	var errs []error
+	for len(requests) > 0 {
+		n := min(len(requests), q.length()-2) // the wait, and one that stays free
+		if err := q.submit(ctx, requests[:n]); err != nil {
+			errs = append(errs, err)
+			if q.unsure {
+				break
+			}
+		}
+		requests = requests[n:]
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // enable gives the unit the empty queue and switches it on. The tail must be 0
@@ -69,9 +62,13 @@ func (q *queue) enable(ctx context.Context) error {
 		return err
 	}
 	q.tail, q.unsure = 0, false
+	address := q.frame.Bus // one page
+	if q.words == 4 {
+		address |= queueWide
+	}
 	q.u.regs.Write32(regFSTS, faultInvalidations)
 	q.u.regs.Write64(regIQT, 0)
-	q.u.regs.Write64(regIQA, q.frame.Bus) // 128-bit descriptors, one page
+	q.u.regs.Write64(regIQA, address)
 	if err := q.u.command(ctx, globalQIE, true, globalQIE); err != nil {
 		return fmt.Errorf("enable invalidation queue: %w", err)
 	}
@@ -84,7 +81,8 @@ func (q *queue) disable(ctx context.Context) error {
 	if q.u.regs.Read32(regGSTS)&globalQIE != 0 {
 		err := q.settled(ctx)
 		if err == nil {
-			err = q.drained(ctx)
+			p := q.u.poll(ctx)
+			err = q.drained(&p)
 		}
 		if err != nil {
 			return fmt.Errorf("disable invalidation queue: %w", err)
@@ -96,119 +94,68 @@ func (q *queue) disable(ctx context.Context) error {
 	return nil
 }
 
-// settled waits for a submission that was given up, whose status write may still
-// come: nothing may be overwritten or taken away before. If the unit has stopped
-// at it since, it is made to go on; the failure was reported when it was given up.
-func (q *queue) settled(ctx context.Context) error {
-	if !q.unsure {
-		return nil
-	}
-	err := q.finished(ctx)
-	if failed, ok := errors.AsType[*QueueError](err); ok {
-		err = q.recover(ctx, failed)
-	}
-	if err == nil {
-		q.unsure = false
-	}
-	return err
-}
-
 // drained waits until the unit has fetched everything.
-func (q *queue) drained(ctx context.Context) error {
-	p := q.u.poll(ctx)
+func (q *queue) drained(p *poll) error {
 	for {
 		head := q.u.regs.Read64(regIQH)
 		if head == gone64 {
 			return ErrGone
 		}
-		if int(head>>queuePointer) == q.tail {
+		if q.index(head) == q.tail {
 			return nil
 		}
 		if err := p.pause(); err != nil {
-			return fmt.Errorf("head of the queue is %d, waiting for %d: %w", head>>queuePointer, q.tail, err)
+			return fmt.Errorf("head of the queue is %d, waiting for %d: %w", q.index(head), q.tail, err)
 		}
 	}
 }
 
-// submit runs one descriptor and waits until it is done.
-func (q *queue) submit(ctx context.Context, d [2]uint64) error {
+// submit runs requests that fit into the queue and waits until they are done.
+func (q *queue) submit(ctx context.Context, requests []request) error {
 	if err := q.settled(ctx); err != nil {
 		return err
 	}
-	q.number++
-	q.put(q.tail, d)
-	q.put((q.tail+1)%queueLength, q.wait())
-	q.tail = (q.tail + 2) % queueLength
-	q.unsure = true
-	q.doorbell()
-	err := q.finished(ctx)
-	if err == nil {
-		q.unsure = false
+	start := q.tail
+	q.store(requests)
+	if !keep(waitDone) {
 		return nil
 	}
-	if failed, ok := errors.AsType[*QueueError](err); ok {
-		return errors.Join(err, q.recover(ctx, failed))
+	return q.complete(ctx, requests, start)
+}
+
+// store puts requests and a wait for them into the queue and tells the unit.
+func (q *queue) store(requests []request) {
+	q.number++
+	for i := range requests {
+		q.append(q.descriptor(&requests[i]))
 	}
-	return err
+	q.append(q.wait())
+	q.unsure = true
+	q.u.stats.Submissions++
+	q.u.stats.Descriptors += uint64(len(requests))
+	q.doorbell()
 }
 
-// wait is the wait descriptor of the current submission.
-func (q *queue) wait() [2]uint64 {
-	return [2]uint64{typeWait | waitStatusWrite | uint64(q.number)<<waitStatusData, q.statusFrame.Bus}
+// append stores a descriptor at the tail.
+func (q *queue) append(d descriptor) {
+	q.put(q.tail, d)
+	q.tail = (q.tail + 1) % q.length()
 }
 
-func (q *queue) put(i int, d [2]uint64) {
-	atomic.StoreUint64(&q.ring[2*i], d[0])
-	atomic.StoreUint64(&q.ring[2*i+1], d[1])
+func (q *queue) put(i int, d descriptor) {
+	for j := range q.words {
+		v := uint64(0)
+		if j < len(d) {
+			v = d[j]
+		}
+		atomic.StoreUint64(&q.ring[q.words*i+j], v)
+	}
+}
+
+// index is the index that IQH or IQT holds.
+func (q *queue) index(register uint64) int {
+	return int(register & queueHead / uint64(8*q.words) % uint64(q.length()))
 }
 
 // doorbell tells the unit where the queue ends now.
-func (q *queue) doorbell() { q.u.regs.Write64(regIQT, uint64(q.tail)<<queuePointer) }
-
-// finished waits for the unit's status write.
-func (q *queue) finished(ctx context.Context) error {
-	p := q.u.poll(ctx)
-	for uint32(atomic.LoadUint64(&q.status[0])) != q.number {
-		fault := q.u.regs.Read32(regFSTS)
-		if fault == gone32 {
-			return ErrGone
-		}
-		if fault&faultInvalidations != 0 {
-			return q.failure(fault)
-		}
-		if err := p.pause(); err != nil {
-			return fmt.Errorf("status of submission %d was not written: %w", q.number, err)
-		}
-	}
-	return nil
-}
-
-// failure describes where the unit stopped.
-func (q *queue) failure(fault uint32) error {
-	head := q.u.regs.Read64(regIQH)
-	if head == gone64 {
-		return ErrGone
-	}
-	i := int(head >> queuePointer % queueLength)
-	return &QueueError{
-		Queue: fault&faultQueue != 0, Timeout: fault&faultTimeout != 0, Completion: fault&faultCompletion != 0,
-		Index:      i,
-		Descriptor: [2]uint64{atomic.LoadUint64(&q.ring[2*i]), atomic.LoadUint64(&q.ring[2*i+1])},
-	}
-}
-
-// recover makes the queue run again after the unit stopped. A bad descriptor,
-// which the head is at, becomes a copy of the wait descriptor; then the error is
-// cleared and the tail written again, which is what makes some units go on.
-func (q *queue) recover(ctx context.Context, e *QueueError) error {
-	if e.Queue {
-		q.put(e.Index, q.wait())
-	}
-	q.u.regs.Write32(regFSTS, faultInvalidations)
-	q.doorbell()
-	if err := q.drained(ctx); err != nil {
-		return fmt.Errorf("restart the queue: %w", err)
-	}
-	q.unsure = false
-	return nil
-}
+func (q *queue) doorbell() { q.u.regs.Write64(regIQT, uint64(q.tail*q.words*8)) }

@@ -17,18 +17,29 @@ type Registers interface {
 // for invalidation events (IECTL and up, page requests) are 4 bytes each: a
 // wider access to them is not allowed, and ends some versions of QEMU.
 const (
-	regVER    = 0x00
-	regCAP    = 0x08
-	regECAP   = 0x10
-	regGCMD   = 0x18
-	regGSTS   = 0x1c
-	regRTADDR = 0x20
-	regCCMD   = 0x28
-	regFSTS   = 0x34
-	regPMEN   = 0x64
-	regIQH    = 0x80
-	regIQT    = 0x88
-	regIQA    = 0x90
+	regVER     = 0x00
+	regCAP     = 0x08
+	regECAP    = 0x10
+	regGCMD    = 0x18
+	regGSTS    = 0x1c
+	regRTADDR  = 0x20
+	regCCMD    = 0x28
+	regFSTS    = 0x34
+	regFECTL   = 0x38
+	regFEDATA  = 0x3c
+	regFEADDR  = 0x40
+	regFEUADDR = 0x44
+	regPMEN    = 0x64
+	regIQH     = 0x80
+	regIQT     = 0x88
+	regIQA     = 0x90
+	regIQERCD  = 0xb0
+)
+
+// The mode (TTM) in RTADDR_REG (11.4.5).
+const (
+	rootMode     = 3 << 10
+	rootScalable = 1 << 10
 )
 
 // Bits of GCMD_REG and GSTS_REG (11.4.4.1, 11.4.4.2). A command and its status are
@@ -54,6 +65,9 @@ const (
 	faultTimeout       = 1 << 6 // ITE
 	faultInvalidations = faultQueue | faultCompletion | faultTimeout
 )
+
+// eventMask is IM in FECTL_REG: no message is sent (11.4.7.2).
+const eventMask = 1 << 31
 
 // Bits of PMEN_REG: protected memory regions (11.4.8.1).
 const (

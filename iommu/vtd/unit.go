@@ -27,9 +27,23 @@ const (
 
 // Options configure a Unit. The zero value works.
 type Options struct {
+	// Mode is Legacy or Scalable. Open fails if the unit does not have it.
+	Mode         Mode
 	Invalidation InvalidationMode
+	// Adopt takes over a unit that somebody has left on, instead of refusing it
+	// with ErrActive. Open then switches translation and the queue off, in this
+	// order: from there to Enable every DMA passes untranslated, so devices that
+	// the old tables confined must be quiet, and DMA through old IOVAs reaches
+	// whatever has these physical addresses. Who had the unit must not use it any
+	// more. One that remaps interrupts is refused all the same: these belong to
+	// the kernel. If Open fails, translation may be off.
+	Adopt bool
 	// Timeout bounds each wait for the unit. 0 is one second.
 	Timeout time.Duration
+	// FaultInterrupt is how the unit tells that it recorded faults. Without it
+	// FaultEvents looks every FaultPoll, where 0 is 10 milliseconds.
+	FaultInterrupt Interrupt
+	FaultPoll      time.Duration
 }
 
 // A Unit is one remapping unit that this process drives.
@@ -44,20 +58,32 @@ type Unit struct {
 	// tests put a model of such memory here.
 	writeBack func([]uint64)
 
-	mu       sync.Mutex
-	closed   bool
-	enabled  bool
-	told     uint32            // GCMD as written last
-	owned    []pagetable.Frame // everything taken from the pool
-	root     pagetable.Frame
-	contexts [256]*[512]uint64 // context table of each bus, nil without
-	queue    *queue            // nil when registers are used
-	inv      invalidator
+	mu         sync.Mutex
+	closed     bool
+	enabled    bool
+	told       uint32            // GCMD as written last
+	owned      []pagetable.Frame // everything taken from the pool
+	root       pagetable.Frame
+	contexts   [512]*[512]uint64      // context tables, by the word of the root table that leads to each
+	spaces     map[uint16]*pasidSpace // scalable mode: by requester id
+	domains    domainTable
+	entries    map[place]uint16     // the domain id of all that is attached
+	deviceTLBs map[uint16]deviceTLB // by requester id
+	queue      *queue               // nil when registers are used
+	inv        invalidator
+	planned    []request // memory for plans
+	stats      Stats
+	adopted    Adopted
+
+	// An invalidation of something that is not present any more has failed.
+	// Frames that the unit may therefore still read are in limbo.
+	stale bool
+	limbo []pagetable.Frame
 }
 
 // Open reads what the unit can do, refuses one that is in use, and takes the
-// frames for the root table and the invalidation queue from the pool. It
-// changes nothing in the unit: translation stays off until Enable. mem is where
+// frames for the root table and the invalidation queue from the pool. Unless it
+// adopts, it changes nothing in the unit: translation stays off until Enable. mem is where
 // the pool's frames lie.
 func Open(regs Registers, mem *pagetable.Memory, frames *respool.Pool[pagetable.Frame], opts Options) (*Unit, error) {
 	return openUnit(regs, mem, frames, opts, func(words []uint64) {
@@ -70,7 +96,15 @@ func openUnit(regs Registers, mem *pagetable.Memory, frames *respool.Pool[pageta
 	if opts.Timeout <= 0 {
 		opts.Timeout = time.Second
 	}
-	u := &Unit{regs: regs, mem: mem, frames: frames, opts: opts, writeBack: writeBack}
+	if opts.FaultPoll <= 0 {
+		opts.FaultPoll = 10 * time.Millisecond
+	}
+	u := &Unit{
+		regs: regs, mem: mem, frames: frames, opts: opts, writeBack: writeBack,
+		spaces:  make(map[uint16]*pasidSpace),
+		entries: make(map[place]uint16), deviceTLBs: make(map[uint16]deviceTLB),
+		domains: domainTable{used: make(map[uint16]*domainUse), own: make(map[uint16]bool)},
+	}
 	if err := u.open(); err != nil {
 		return nil, &OpError{Op: "open", Err: errors.Join(err, u.release())}
 	}
@@ -87,9 +121,12 @@ func (u *Unit) open() error {
 	}
 	if u.byRegisters() {
 		u.inv = commands{u}
-		return nil
+		return u.adopt(context.Background())
 	}
-	u.queue = &queue{u: u}
+	u.queue = &queue{u: u, words: 2}
+	if u.caps.ScalableMode {
+		u.queue.words = 4
+	}
 	u.inv = u.queue
 	if u.queue.frame, u.queue.ring, err = u.frame(); err != nil {
 		return fmt.Errorf("invalidation queue: %w", err)
@@ -97,7 +134,7 @@ func (u *Unit) open() error {
 	if u.queue.statusFrame, u.queue.status, err = u.frame(); err != nil {
 		return fmt.Errorf("invalidation status: %w", err)
 	}
-	return nil
+	return u.adopt(context.Background())
 }
 
 // byRegisters says that the unit is not, or cannot be, told through a queue.
@@ -116,12 +153,16 @@ func (u *Unit) identify() error {
 	switch {
 	case u.caps.Version.Major == 0:
 		return fmt.Errorf("%w: version %v: this is no VT-d unit", ErrUnsupported, u.caps.Version)
-	case status&globalTE != 0:
-		return fmt.Errorf("%w: it translates (GSTS %#x); the kernel must leave it alone: intel_iommu=off", ErrActive, status)
-	case status&(globalQIE|globalIRE) != 0:
-		return fmt.Errorf("%w: its invalidation queue or interrupt remapping is on (GSTS %#x); the kernel must leave it alone: intremap=off", ErrActive, status)
-	case !u.caps.Width39 && !u.caps.Width48:
-		return fmt.Errorf("%w: no second-stage tables of 39 or 48 bits (CAP %#x)", ErrUnsupported, capability)
+	case status&globalIRE != 0:
+		return fmt.Errorf("%w: it remaps interrupts (GSTS %#x); the kernel must leave it alone: intremap=off", ErrActive, status)
+	case status&(globalTE|globalQIE) != 0 && !u.opts.Adopt:
+		return fmt.Errorf("%w: translation or its queue is on (GSTS %#x); the kernel must leave it alone: intel_iommu=off; or set Options.Adopt", ErrActive, status)
+	case u.opts.Mode == Scalable && !u.caps.ScalableMode:
+		return fmt.Errorf("%w: no scalable mode (ECAP %#x)", ErrUnsupported, extended)
+	case u.opts.Mode == Scalable && u.byRegisters():
+		return fmt.Errorf("%w: scalable mode needs the invalidation queue", ErrUnsupported)
+	case u.caps.Usable(u.opts.Mode).none():
+		return fmt.Errorf("%w: no page tables in %v mode (CAP %#x, ECAP %#x)", ErrUnsupported, u.opts.Mode, capability, extended)
 	case u.opts.Invalidation == InvalidateByQueue && !u.caps.QueuedInvalidation:
 		return fmt.Errorf("%w: no invalidation queue (ECAP %#x)", ErrUnsupported, extended)
 	case u.byRegisters() && u.caps.Version.Major >= firstWithoutCommands:
@@ -131,39 +172,6 @@ func (u *Unit) identify() error {
 		return fmt.Errorf("%w: registers up to %#x in a window of %#x bytes", ErrUnsupported, u.caps.end(), s.Size())
 	}
 	return nil
-}
-
-// frame takes a zeroed frame that the unit will hold until release.
-func (u *Unit) frame() (pagetable.Frame, *[512]uint64, error) {
-	f, err := u.frames.Get()
-	if err != nil {
-		return f, nil, err
-	}
-	entries := u.mem.Entries(f)
-	if entries == nil {
-		return f, nil, errors.Join(fmt.Errorf("%w: frame %#x of the pool lies outside the memory given", ErrTable, f.Bus), u.frames.Put(f))
-	}
-	u.owned = append(u.owned, f)
-	u.flush(entries[:]) // the zeros, too, must be in memory
-	return f, entries, nil
-}
-
-// flush makes stores to a table visible to a unit that does not snoop.
-func (u *Unit) flush(words []uint64) {
-	if !u.caps.Coherent {
-		u.writeBack(words)
-	}
-}
-
-// release gives all frames back, cleared.
-func (u *Unit) release() error {
-	var errs []error
-	for _, f := range u.owned {
-		clear(u.mem.Entries(f)[:])
-		errs = append(errs, u.frames.Put(f))
-	}
-	u.owned = nil
-	return errors.Join(errs...)
 }
 
 // Capabilities says what the unit can do.

@@ -349,15 +349,20 @@ type spoiler struct {
 	*qtest.Window
 	ram   []byte
 	armed bool
+	back  uint64 // how many descriptors before the end
+	queue uint64 // IQA as written: QEMU 7.2 does not read back the width
 }
 
 func (s *spoiler) Write64(off, v uint64) {
 	const iqt, iqa = 0x88, 0x90
 	if s.armed && off == iqt {
 		s.armed = false
-		queue := s.Window.Read64(iqa) &^ 0xfff
-		i := (v>>4 - 2) & 0xff                           // before the wait
-		s.ram[queue+16*i] = 0xe | s.ram[queue+16*i]&0xf0 // a type that does not exist
+		queue, size := s.queue&^0xfff, uint64(16)<<(s.queue>>11&1)
+		at := queue + (v-size*s.back)&0xfff
+		s.ram[at] = 0xe | s.ram[at]&0xf0 // a type that does not exist
+	}
+	if off == iqa {
+		s.queue = v
 	}
 	s.Window.Write64(off, v)
 }
@@ -368,7 +373,7 @@ func TestQueueError(t *testing.T) {
 		t.Run(md.String(), func(t *testing.T) {
 			r := newRig(t, md)
 			r.must(r.unit.Close())
-			regs := &spoiler{Window: r.m.IOMMU(), ram: r.m.RAM()}
+			regs := &spoiler{Window: r.m.IOMMU(), ram: r.m.RAM(), back: 2}
 			u, err := vtd.Open(regs, r.mem, r.frames, vtd.Options{})
 			r.must(err)
 			r.unit = u

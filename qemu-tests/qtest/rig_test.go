@@ -36,7 +36,8 @@ type mode struct {
 	width  int
 	inv    vtd.InvalidationMode
 	iommu  string // extra properties
-	second bool   // a second edu, at device 4
+	vtd    vtd.Mode
+	second bool // a second edu, at device 4
 	hook   func(int, string) error
 }
 
@@ -115,7 +116,7 @@ func (r *rig) setUp(ctx context.Context, md mode, started func(*qtest.Machine)) 
 		defer cancel()
 		return r.frames.Close(ctx)
 	})
-	if r.unit, err = vtd.Open(r.m.IOMMU(), r.mem, r.frames, vtd.Options{Invalidation: md.inv}); err != nil {
+	if r.unit, err = vtd.Open(r.m.IOMMU(), r.mem, r.frames, vtd.Options{Invalidation: md.inv, Mode: md.vtd}); err != nil {
 		return err
 	}
 	r.closers = append(r.closers, r.unit.Close)
