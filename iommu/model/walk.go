@@ -1,0 +1,191 @@
+package model
+
+// A stage is the kind of translation that a context or PASID entry asks for.
+type stage uint8
+
+const (
+	passThrough stage = iota
+	secondStage
+	firstStage
+)
+
+// A binding is what a context entry (legacy mode) or a PASID entry says about
+// requests: which translation, through which table, under which tag.
+type binding struct {
+	wrong  reason // of an entry that is cached in caching mode though it is wrong
+	quiet  bool   // FPD: its qualified faults are not recorded
+	legacy bool
+	stage  stage
+	domain uint16
+	levels int
+	root   uint64
+	snoop  bool // walks of the paging structures do
+	marks  bool // accessed and dirty bits are set
+	space  *space
+}
+
+// reasons are the codes for the ways in which a walk fails.
+type walkReasons struct{ root, access, absent, reserved reason }
+
+func (b *binding) reasons(write bool) walkReasons {
+	switch {
+	case b.legacy:
+		return walkReasons{contextInvalid, tableAccess, b.denied(write), entryReserved}
+	case b.stage == secondStage:
+		return walkReasons{secondRoot, secondAccess, secondAbsent, secondReserved}
+	default:
+		return walkReasons{firstRoot, firstAccess, firstAbsent, firstReserved}
+	}
+}
+
+// denied is the reason for a request without permission.
+func (b *binding) denied(write bool) reason {
+	switch {
+	case b.legacy && write:
+		return noWrite
+	case b.legacy:
+		return noRead
+	case write:
+		return scalableNoWrite
+	default:
+		return scalableNoRead
+	}
+}
+
+// beyond checks an IOVA against the width of the table and of the unit (section
+// 3.6 for canonical addresses, 3.7 for second stages).
+func (u *Unit) beyond(b *binding, iova uint64) reason {
+	if b.stage == firstStage {
+		n := widthOf(b.levels) - 1
+		if top := int64(iova) >> n; top != 0 && top != -1 {
+			return notCanonical
+		}
+		return 0
+	}
+	limit := u.cfg.width()
+	if b.stage == passThrough {
+		limit = u.cfg.HostWidth
+	}
+	switch {
+	case iova>>limit != 0 && b.legacy:
+		return beyondWidth
+	case iova>>limit != 0:
+		return beyondUnit
+	case b.stage == passThrough || iova>>widthOf(b.levels) == 0:
+		return 0
+	case b.legacy:
+		return beyondWidth
+	default:
+		return beyondStage
+	}
+}
+
+// allows checks a request against the permissions of a translation.
+func (b *binding) allows(p permission, write bool) reason {
+	switch {
+	case b.stage == firstStage && p&mayUser == 0:
+		return notUser
+	case write && p&mayWrite == 0, !write && p&mayRead == 0:
+		return b.denied(write)
+	}
+	return 0
+}
+
+// complaint is the reason for an entry with a defect.
+func (r walkReasons) complaint(d defect) reason {
+	if d == notPresent {
+		return r.absent
+	}
+	return r.reserved
+}
+
+// translate finds the bus address for an IOVA: in the IOTLB, or by a walk that
+// starts where the paging-structure caches end (section 6.2.6).
+func (u *Unit) translate(b *binding, r *request) (uint64, reason) {
+	if why := u.beyond(b, r.iova); why != 0 {
+		return 0, why
+	}
+	if l, shift, ok := b.space.find(r.iova); ok && (l.dirty || !r.write || l.perm&mayWrite == 0) {
+		if l.wrong != sound {
+			return 0, b.reasons(r.write).complaint(l.wrong)
+		}
+		return u.output(b, r, l, shift)
+	}
+	if b.stage == passThrough {
+		l := leaf{out: r.iova &^ (pageSize - 1), perm: mayAll, dirty: true}
+		b.space.leaves[0][r.iova>>12] = l
+		return u.output(b, r, l, 12)
+	}
+	return u.walk(b, r)
+}
+
+// output is the address inside a page, if the request may have it.
+func (u *Unit) output(b *binding, r *request, l leaf, shift int) (uint64, reason) {
+	if why := b.allows(l.perm, r.write); why != 0 {
+		return 0, why
+	}
+	addr := l.out | r.iova&(1<<shift-1)
+	switch {
+	case !interruptRange(addr) || b.stage == passThrough && !r.hasPASID:
+		return addr, 0
+	case b.legacy:
+		return 0, outputInterrupt
+	default:
+		return 0, scalableOutputInterrupt
+	}
+}
+
+// walk reads the paging structures and caches what it finds.
+func (u *Unit) walk(b *binding, r *request) (uint64, reason) {
+	reasons := b.reasons(r.write)
+	at, level := table{b.root, mayAll, sound}, b.levels
+	for l := 2; l <= b.levels; l++ {
+		if t, ok := b.space.tables[l-2][r.iova>>shiftOf(l)]; ok {
+			at, level = t, l-1
+			break
+		}
+	}
+	for ; ; level-- {
+		if at.wrong != sound {
+			return 0, reasons.complaint(at.wrong)
+		}
+		addr := at.addr + r.iova>>shiftOf(level)&511*8
+		e, why := u.load(b, r, addr, level, at.perm)
+		switch {
+		case why == reasons.access && level == b.levels:
+			return 0, reasons.root
+		case why != 0:
+			return 0, why
+		}
+		if e.wrong != sound {
+			u.cacheWrong(b, r.iova, level, e.wrong)
+			return 0, reasons.complaint(e.wrong)
+		}
+		if e.leaf {
+			return u.finish(b, r, e, level)
+		}
+		at = table{e.addr, e.perm, sound}
+		b.space.tables[level-2][r.iova>>shiftOf(level)] = at
+	}
+}
+
+// finish caches a leaf and checks the request against it.
+func (u *Unit) finish(b *binding, r *request, e entry, level int) (uint64, reason) {
+	l := leaf{out: e.addr, perm: e.perm, dirty: !b.marks || e.dirty}
+	if b.allows(l.perm, r.write) == 0 || b.stage == secondStage && l.perm&(mayRead|mayWrite) != 0 {
+		b.space.leaves[level-1][r.iova>>shiftOf(level)] = l
+	}
+	return u.output(b, r, l, shiftOf(level))
+}
+
+// cacheWrong keeps an entry that does not translate, in caching mode. First
+// stages are exempt (section 6.1).
+func (u *Unit) cacheWrong(b *binding, iova uint64, level int, d defect) {
+	switch {
+	case !u.cfg.CachingMode || b.stage == firstStage:
+	case level == 1:
+		b.space.leaves[0][iova>>12] = leaf{wrong: d, dirty: true}
+	default:
+		b.space.tables[level-2][iova>>shiftOf(level)] = table{wrong: d}
+	}
+}
