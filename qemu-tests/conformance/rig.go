@@ -121,6 +121,7 @@ const (
 	PASIDs         Feature = "DMA with a PASID"
 	SharedDomainID Feature = "translations tagged with the domain id" // so one id for two tables mixes them up
 	PagingCache    Feature = "cached paging-structure entries"
+	PASIDCache     Feature = "cached PASID entries"
 	AbsentCached   Feature = "entries cached that are not present" // in caching mode
 	LinesUnflushed Feature = "walks that miss what was not written back"
 	CachedFaults   Feature = "fault records of accesses that a cached entry forbids"
@@ -136,8 +137,8 @@ type Traits struct {
 
 	// Record is the reason that the unit records for a fault to which the
 	// specification gives the reason r, or an explanation why it never records
-	// that one. Nil is what the specification says.
-	Record func(r vtd.Reason) (recorded vtd.Reason, whyNot string)
+	// that one. write says that the access is one. Nil is what the specification says.
+	Record func(r vtd.Reason, write bool) (recorded vtd.Reason, whyNot string)
 
 	// AddressMask is the highest order of an IOTLB invalidation that drops no
 	// more than was asked for; 0 is all.
