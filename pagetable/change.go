@@ -172,6 +172,7 @@ func (c *change[F]) leaf(slot *uint64, level int, iova uint64, all bool) (stored
 				next &^= usedBits[F]()
 			}
 		}
+		pause()
 		if next != e && !swap(slot, e, next) {
 			continue
 		}

@@ -70,6 +70,7 @@ func (c core[F]) cutAt(iova uint64, spare *frameList) {
 		// The unit must not see the link before what it leads to.
 		c.flush(tbl[:])
 		c.order()
+		pause()
 		if swap(slot, e, linkEntry[F](f.Bus)) {
 			if !c.coherent {
 				c.showLinks(iova, level-1)

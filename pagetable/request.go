@@ -51,6 +51,7 @@ func (c core[F]) mapAll(first, last uint64, start cursor, prot Prot) error {
 		return err
 	}
 	r.cursor = start
+	pause()
 	r.write(0, first, last)
 	c.showLinks(first, level)
 	c.order()
@@ -207,6 +208,7 @@ func (r *request[F]) link(held, i int, first, last uint64) (flush bool) {
 		u.start(used, !shared)
 		// The unit must not see the link before what it leads to.
 		r.order()
+		pause()
 		if swap(&h.tbl[i], e, linkEntry[F](bus)) {
 			if e == 0 { // else the dead table's use is ours now
 				h.extra--

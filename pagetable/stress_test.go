@@ -284,6 +284,7 @@ func TestStress(t *testing.T) {
 	if testing.Short() {
 		steps = 2000
 	}
+	letOthersRun(t)
 	for _, opts := range allOptions {
 		for _, frames := range []int{14, 400} {
 			t.Run(fmt.Sprintf("%s/frames=%d", opts.name(), frames), func(t *testing.T) {

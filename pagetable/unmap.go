@@ -109,11 +109,13 @@ func (r *removal[F]) run(first, last uint64) (done bool, err error) {
 			if next == nil {
 				return false, nil
 			}
+			pause()
 			level--
 			p[level] = place{next, e.bus()}
 		}
 		tbl, lo, hi := p[level].tbl, index(first, level), index(last, level)
 		used := inUse(tbl[lo : hi+1])
+		pause()
 		switch {
 		case r.unlinks.Load() != unlinks:
 			continue

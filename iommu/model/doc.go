@@ -12,7 +12,7 @@
 // misses an invalidation, a flush of a cache line or of the write buffer, or
 // makes an invalidation a page too small, sees stale entries here every time.
 // Invalidations from the queue happen only when a wait descriptor is reached,
-// because only that tells software that they are done (section 6.5.2.8).
+// because only that tells software that they are done (section 6.5.2.9).
 //
 // What software must not do, but what no fault reports, is noted in words:
 // Unit.Violations.
@@ -41,5 +41,5 @@
 // fault logging, performance monitoring.
 //
 // Sections are those of the "Intel Virtualization Technology for Directed I/O
-// Architecture Specification", revision 4.0.
+// Architecture Specification", revision 5.10.
 package model

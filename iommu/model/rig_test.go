@@ -14,7 +14,7 @@ const (
 	regFECTL, regFEDATA, regFEADDR, regPMEN       = 0x38, 0x3c, 0x40, 0x64
 	regIQH, regIQT, regIQA, regICS                = 0x80, 0x88, 0x90, 0x9c
 	regIECTL, regIEDATA, regIEADDR                = 0xa0, 0xa4, 0xa8
-	regIVA, regIOTLB, regFRCD                     = 0xf0, 0xf8, 0x200
+	regIQERCD, regIVA, regIOTLB, regFRCD          = 0xb0, 0xf0, 0xf8, 0x200
 
 	te, srtp, wbf, qie = 1 << 31, 1 << 30, 1 << 27, 1 << 26
 
