@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"encoding/binary"
 	"sync/atomic"
 
 	"gommu/internal/cacheline"
@@ -24,13 +25,43 @@ func (b *bench) word(bus uint64) *uint64 {
 func (b *bench) peek(bus uint64) uint64 { return atomic.LoadUint64(b.word(bus)) }
 
 // poke stores a word as a unit that does not snoop can see it.
+// undo takes it back.
 func (b *bench) poke(bus, v uint64) {
-	w := b.word(bus)
-	atomic.StoreUint64(w, v)
-	e := b.mem.Entries(pagetable.Frame{Bus: bus &^ (page - 1)})
-	cacheline.Flush(e[bus%page/8:][:1])
+	old := b.peek(bus)
+	b.pokes = append(b.pokes, func() { b.store(bus, old) })
+	b.store(bus, v)
+}
+
+func (b *bench) store(bus, v uint64) {
+	atomic.StoreUint64(b.word(bus), v)
+	cacheline.Flush(b.mem.Entries(pagetable.Frame{Bus: bus &^ (page - 1)})[bus%page/8:][:1])
 	cacheline.Fence()
 }
+
+// undo takes back what was written by hand, the last first. Cases that fail are
+// undone, too: the driver must find its own entries.
+func (b *bench) undo() {
+	for len(b.pokes) > 0 {
+		n := len(b.pokes) - 1
+		b.pokes[n]()
+		b.pokes = b.pokes[:n]
+	}
+}
+
+// setRootPointer gives the unit another root table while it is translating (section
+// 11.4.4.1).
+func (b *bench) setRootPointer(v uint64) {
+	const gcmd, gsts, srtp, lasting = 0x18, 0x1c, 1 << 30, 0x96ff_ffff
+	regs := b.rig.Registers()
+	regs.Write64(regRTADDR, v)
+	regs.Write32(gcmd, regs.Read32(gsts)&lasting|srtp)
+	for regs.Read32(gsts)&srtp == 0 {
+		b.must(b.ctx.Err())
+	}
+}
+
+// putWord stores an entry in memory that no frame is in.
+func putWord(mem []byte, v uint64) { binary.LittleEndian.PutUint64(mem, v) }
 
 func next(entry uint64) uint64 { return entry & 0x000f_ffff_ffff_f000 }
 
