@@ -22,3 +22,11 @@ func Cases() []Case {
 }
 
 func (c Case) runsIn(m Mode) bool { return len(c.modes) == 0 || slices.Contains(c.modes, m) }
+
+func modeNames(all []Mode) []string {
+	var names []string
+	for _, m := range all {
+		names = append(names, string(m))
+	}
+	return names
+}
