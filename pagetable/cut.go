@@ -60,6 +60,9 @@ func (c core[F]) cutAt(iova uint64, spare *frameList) {
 			continue // others have cut it just now
 		}
 		f, tbl := spare.pop(c.mem)
+		if tbl == nil {
+			return
+		}
 		first := e
 		if level == 1 {
 			first &^= bitLeaf

@@ -5,3 +5,5 @@ package pagetable
 import "testing"
 
 func letOthersRun(*testing.T) {}
+
+const raceEnabled = false

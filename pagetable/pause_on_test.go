@@ -25,3 +25,5 @@ func letOthersRun(t *testing.T) {
 	}
 	t.Cleanup(func() { pauseHook = nil })
 }
+
+const raceEnabled = true

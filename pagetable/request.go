@@ -204,6 +204,9 @@ func (r *request[F]) link(held, i int, first, last uint64) (flush bool) {
 		}
 		start := r.cursor
 		bus, used := r.build(h.level-1, first, last)
+		if used == 0 {
+			return false
+		}
 		u := r.mem.uses(bus)
 		u.start(used, !shared)
 		// The unit must not see the link before what it leads to.
@@ -238,6 +241,9 @@ func (r *request[F]) holding(e pte) int {
 // flushes it. It returns how many of its entries are in use.
 func (r *request[F]) build(level int, first, last uint64) (bus uint64, used int) {
 	f, tbl := r.spare.pop(r.mem)
+	if tbl == nil {
+		return 0, 0 // something else writes to the tables; see pop
+	}
 	for at := first; ; {
 		r.seek(at)
 		i := index(at, level)
@@ -250,10 +256,11 @@ func (r *request[F]) build(level int, first, last uint64) (bus uint64, used int)
 			continue
 		}
 		end := min(whole(at, level), last)
-		next, n := r.build(level-1, at, end)
-		r.mem.uses(next).start(n, true)
-		store(&tbl[i], linkEntry[F](next))
-		used++
+		if next, n := r.build(level-1, at, end); n > 0 {
+			r.mem.uses(next).start(n, true)
+			store(&tbl[i], linkEntry[F](next))
+			used++
+		}
 		if end == last {
 			break
 		}
@@ -266,6 +273,9 @@ func (r *request[F]) build(level int, first, last uint64) (bus uint64, used int)
 // discard takes a new table and those below it apart.
 func (r *request[F]) discard(bus uint64, level int) {
 	tbl := r.mem.entries(bus)
+	if tbl == nil {
+		return
+	}
 	for i := 0; i < entries && level > 0; i++ {
 		if e := load(&tbl[i]); e != 0 && !e.leaf(level) {
 			r.discard(e.bus(), level-1)

@@ -40,7 +40,7 @@ func (c core[F]) enter(p *path, first, last uint64, n int) (level int, err error
 		}
 		u := c.mem.uses(p[level].bus)
 		w := u.word.Load()
-		if c.unlinks.Load() != unlinks || !alive(w) {
+		if c.unlinks.Load() != unlinks || !alive(w) && level < c.top {
 			continue
 		}
 		k := n
@@ -126,6 +126,9 @@ func (c core[F]) unlink(tbl *[entries]uint64, level int, iova, bus uint64, b *Ba
 func (t *Table) adopt(b *Batch) {
 	for l := t.orphans.all(t.mem); l.n > 0; {
 		f, words := l.pop(t.mem)
+		if words == nil {
+			return
+		}
 		iova := uint64(load(&words[1]))
 		b.frames.push(t.mem, f)
 		b.touch(t, iova, iova|(FrameSize-1))
