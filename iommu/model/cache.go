@@ -10,6 +10,7 @@ type caches struct {
 	pasids     map[requesterKey]*binding // scalable mode
 	requesters map[requesterKey]*requester
 	spaces     map[spaceKey]*space
+	first      bool // there may be IOTLB entries of first stages
 }
 
 // A requesterKey is what IOTLB and PASID cache are looked up by: the IOTLB by

@@ -19,13 +19,16 @@
 //
 // # Where the specification leaves a choice
 //
-// Context and PASID entries, translations of all page sizes and paging-structure
-// entries are cached, the latter two tagged with the domain id (and with the
-// PASID for a first stage). Entries that are not present or wrong are cached only
-// in caching mode, of the first stage never. A translation is cached with its
-// permissions, also if they forbid the access that found it. Faults of one
-// requester are collapsed only with Config.CollapseFaults. The queue runs inside
-// the register write that moves its tail.
+// All caches are tagged as table 17 of section 6.2.1 says: an IOTLB entry is found
+// by requester and IOVA whatever has become of the context entry, and dropped by the
+// domain id that it was made with; paging-structure entries are found by domain
+// id, so tables that share one by mistake are mixed up. A superpage is one entry.
+// Pass-through is cached like a mapping. What faulted is cached only in caching mode,
+// of a first stage never. Faults of one requester are collapsed only with
+// Config.CollapseFaults. The queue runs inside the register write that moves its
+// tail. What is illegal in the interrupt range is blocked without a fault record,
+// there being no interrupt remapping. When a device TLB does not answer, nothing
+// that was queued behind its invalidation is done.
 //
 // # Ownership, blocking, concurrency
 //

@@ -85,7 +85,9 @@ func (u *Unit) dropTranslations(granularity uint64, domain uint16, first, last u
 	case selective:
 		bits := uint64(1)<<u.cfg.width() - 1
 		first, last = first&bits, last&bits
-		c.dropLeaves(0, all, func(b *binding) bool { return b.domain == domain && b.stage == firstStage })
+		if c.first { // a look at all entries, of which there may be many
+			c.dropLeaves(0, all, func(b *binding) bool { return b.domain == domain && b.stage == firstStage })
+		}
 		c.dropLeaves(first, last, func(b *binding) bool { return b.domain == domain })
 		c.dropTables(0, all, func(k spaceKey) bool { return k.domain == domain && k.pasid != noPASID })
 		if !leavesOnly {

@@ -116,9 +116,7 @@ func (u *Unit) translate(b *binding, r *request) (uint64, reason) {
 		return 0, why
 	}
 	if b.stage == passThrough {
-		l := leaf{out: r.iova &^ (pageSize - 1), by: b, perm: mayAll, dirty: true}
-		u.caches.requester(r)[0][r.iova>>12] = l
-		return u.output(r, l, 12)
+		return u.finish(b, r, entry{addr: r.iova &^ (pageSize - 1), perm: mayAll}, 1)
 	}
 	return u.walk(b, r)
 }
@@ -184,6 +182,7 @@ func (u *Unit) finish(b *binding, r *request, e entry, level int) (uint64, reaso
 	addr, why := u.output(r, l, shiftOf(level))
 	if why == 0 || u.cfg.CachingMode && b.stage == secondStage {
 		u.caches.requester(r)[level-1][r.iova>>shiftOf(level)] = l
+		u.caches.first = u.caches.first || b.stage == firstStage
 	}
 	return addr, why
 }
