@@ -378,7 +378,10 @@ func TestKUnitUnmapSplit(t *testing.T) {
 func TestKUnitRandomMap(t *testing.T) {
 	eachFormat(t, 1100, func(t *testing.T, r *rig, tbl *Table) {
 		for _, base := range []uint64{0, lastIOVA(tbl) - gib1 + 1} {
-			m := &mapper{t: t, tbl: tbl, rng: rand.New(rand.NewPCG(base, 3)), pages: map[uint64]page{}, owned: []Extent{{base, gib1}}}
+			m := &mapper{t: t, tbl: tbl, rng: rand.New(rand.NewPCG(base, 3)), pages: map[uint64]page{}}
+			for i := range uint64(16) { // so that they meet
+				m.owned = append(m.owned, Extent{base + i*31*mib2, 4 * mib2})
+			}
 			for range 1000 {
 				m.step()
 			}

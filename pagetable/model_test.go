@@ -35,6 +35,7 @@ type model struct {
 	lo, hi uint64 // of what the batch must cover, hi inclusive; hi = 0: nothing
 	gone   int    // frames that the batch must hold
 	shadow *shadow
+	unmaps int
 	stop   func()
 }
 
@@ -247,9 +248,14 @@ func (m *model) doUnmap(iova, size uint64) {
 	before := slices.Clone(m.rig.raw)
 	free := m.rig.pool.Stats().Free
 	var ranges []Leaf
-	n, err := m.tbl.UnmapEach(iova, size, &m.batch, func(iova, bus, size uint64) {
+	report := func(iova, bus, size uint64) {
 		ranges = append(ranges, Leaf{IOVA: iova, Bus: bus, Size: size})
-	})
+	}
+	m.unmaps++
+	if m.unmaps%2 == 0 {
+		report = nil // another way through the code
+	}
+	n, err := m.tbl.UnmapEach(iova, size, &m.batch, report)
 	hit := m.affected("unmap", err, before, free, iova, size)
 	had := m.tables(m.leaves)
 	var bytes uint64
@@ -271,7 +277,7 @@ func (m *model) doUnmap(iova, size uint64) {
 		}
 		runs = append(runs, Leaf{IOVA: start, Bus: l.bus, Size: l.size})
 	}
-	if !slices.Equal(runs, ranges) {
+	if report != nil && !slices.Equal(runs, ranges) {
 		m.t.Fatalf("unmap %#x size %#x reports %x, want %x", iova, size, ranges, runs)
 	}
 }

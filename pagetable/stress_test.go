@@ -288,7 +288,7 @@ func TestStress(t *testing.T) {
 	letOthersRun(t)
 	n := *steps
 	if raceEnabled {
-		n /= 10
+		n /= 20
 	}
 	for _, opts := range allOptions {
 		for _, frames := range []int{14, 400} {
