@@ -9,6 +9,7 @@ import (
 var cacheCases = []Case{
 	{Name: "cache/caching-mode", About: "in caching mode a page works once it was published, though it was blocked before", variant: Variant{CachingMode: true}, run: publish},
 	{Name: "cache/caching-mode-attach", About: "in caching mode a device works once it was attached, though it was blocked before", variant: Variant{CachingMode: true}, run: publishAttach},
+	{Name: "cache/caching-mode-pasid", About: "in caching mode DMA with a PASID works once that was attached, though it was blocked before", modes: scalable, variant: Variant{CachingMode: true}, needs: PASIDs, run: publishPASID},
 	{Name: "cache/absent", About: "in caching mode what was not present is cached until it is published", modes: []Mode{Legacy, ScalableSecond}, variant: Variant{CachingMode: true}, needs: AbsentCached, run: absentCached},
 	{Name: "cache/tables", About: "an invalidation of leaves only leaves cached what leads to them", needs: PagingCache, ruins: true, run: tablesCached},
 	{Name: "cache/unflushed", About: "what is not written back from the CPU's caches is not seen", needs: LinesUnflushed, run: unflushed},
@@ -42,6 +43,26 @@ func publishAttach(b *bench) {
 		b.attach(1, 1, t)
 		b.expect(1, 0x1000, b.bus(1), true, "attached")
 		b.detach(1)
+	}
+}
+
+func publishPASID(b *bench) {
+	t := b.attached(0, 1)
+	b.mapPage(t, 1, 0x1000, 1)
+	d := b.dev[0].(PASIDDevice)
+	reached := func() bool {
+		return b.reachesBy(func() { b.must(d.WritePASID(b.ctx, 7, 0x1000, probe)) }, b.bus(1))
+	}
+	for range 2 {
+		if reached() {
+			b.failf("DMA passes with a PASID that is not attached")
+		}
+		b.drain()
+		b.must(b.unit.AttachPASID(d.Source(), 7, 1, t))
+		if !reached() {
+			b.failf("DMA does not pass with a PASID that is attached")
+		}
+		b.must(b.unit.DetachPASID(d.Source(), 7))
 	}
 }
 

@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"slices"
+	"time"
 
 	"gommu/iommu/vtd"
 )
@@ -55,7 +56,7 @@ func oneByOne(b *bench) {
 
 func faultEvents(b *bench) {
 	b.attached(0, 1)
-	ctx, cancel := context.WithCancel(b.ctx)
+	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second) // a fault that is not recorded is never delivered
 	defer cancel()
 	n := 0
 	b.write(0, 0, 8)

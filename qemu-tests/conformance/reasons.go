@@ -103,7 +103,7 @@ var spoils = []spoil{
 	{reason: 0x80, what: "address not canonical", modes: first, iova: 1 << 50, do: nothing},
 	{reason: 0x81, what: "leaf not for users", modes: first, do: leafWord(clearBits(userBit))},
 	{reason: 0x81, what: "link not for users", modes: first, read: true, do: level(3, clearBits(userBit))},
-	{reason: 0x85, what: "write where only reads are allowed", modes: first, do: leafWord(clearBits(writeBit))},
+	{reason: 0x85, what: "write where only reads are allowed", modes: scalable, do: leafWord(clearBits(writeBit))},
 	{reason: 0x85, what: "write below a table that only allows reads", modes: first, do: level(2, clearBits(writeBit))},
 	{reason: 0x87, what: "page in the interrupt range", modes: scalable, do: leafWord(lead(0xfee0_0000))},
 	{reason: 0x90, what: "accessed bit to be set by a unit that does not snoop", modes: first, do: leafWord(clearBits(accessedBit))},
@@ -117,7 +117,6 @@ var spoils = []spoil{
 	{reason: 0x7a, what: "superpage that is not aligned", modes: second, do: level(2, setBits(superpageBit|1<<13))},
 	{reason: 0x7b, what: "root of the table where no memory is", modes: second, do: pasid(0, nowhere)},
 	{reason: 0x84, what: "address beyond the table", modes: second, iova: 1 << 50, do: nothing},
-	{reason: 0x85, what: "write where only reads are allowed", modes: second, do: leafWord(clearBits(writeBit))},
 	{reason: 0x86, what: "read where only writes are allowed", modes: second, read: true, do: leafWord(clearBits(readBit))},
 	{reason: 0x86, what: "read below a table that only allows writes", modes: second, read: true, do: level(2, clearBits(readBit))},
 }
