@@ -110,13 +110,16 @@ func violations(r Rig) []string {
 func (b *bench) close() error {
 	var errs []error
 	b.undo()
+	wait := 10 * time.Second
 	if b.unit != nil {
-		errs = append(errs, b.unit.Close())
+		if err := b.unit.Close(); err != nil {
+			errs, wait = append(errs, err), 0 // it keeps its frames
+		}
 	}
 	for _, t := range b.tables {
 		errs = append(errs, t.Close())
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(b.ctx), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(b.ctx), wait)
 	defer cancel()
 	errs = append(errs, b.frames.Close(ctx))
 	if n := b.source.Outstanding(); n != 0 {

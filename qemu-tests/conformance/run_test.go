@@ -42,7 +42,7 @@ func TestOutcomes(t *testing.T) {
 		Case{Name: "skip", run: func(b *bench) { b.skip("because") }},
 		Case{Name: "fail", run: func(b *bench) { b.failf("one"); b.failf("two"); b.skip("not now") }},
 		Case{Name: "error", run: func(b *bench) { b.must(errors.New("three")) }},
-		Case{Name: "leak", run: func(b *bench) { _, err := b.frames.Get(); b.must(err); b.must(b.frames.Close(expired())) }},
+		Case{Name: "leak", run: func(b *bench) { _, err := b.source.Alloc(b.ctx); b.must(err) }},
 		Case{Name: "pass", run: func(b *bench) { b.attached(0, 1) }},
 		Case{Name: "variant", variant: Variant{Narrow: true}, run: func(b *bench) { b.fatalf("ran") }},
 		Case{Name: "mode", modes: []Mode{ScalableFirst}, run: func(b *bench) { b.fatalf("ran") }},
@@ -63,13 +63,6 @@ func TestOutcomes(t *testing.T) {
 	if opened < 4 {
 		t.Errorf("%d rigs were opened: one after each fail is wanted", opened)
 	}
-}
-
-// expired is a context that has ended.
-func expired() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
 }
 
 // brokenRig is a rig that breaks one thing.
