@@ -16,25 +16,32 @@ const (
 	pageFrame   = 1<<55 - 1
 )
 
-// locate asks where memory lies and cuts it into runs that are contiguous on the bus.
-func (s system) locate(mem []byte) (segs []pagetable.Segment, err error) {
-	f, err := s.open(s.pagemap, os.O_RDONLY)
+const pagemapPath = "/proc/self/pagemap"
+
+func readPagemap(entries []byte, off int64) error {
+	f, err := os.Open(pagemapPath)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
+	_, err = f.ReadAt(entries, off)
+	return errors.Join(err, f.Close())
+}
+
+// locate asks where memory lies and cuts it into runs that are contiguous on the bus.
+func (s system) locate(mem []byte) ([]pagetable.Segment, error) {
 	page := os.Getpagesize()
 	entries := make([]byte, len(mem)/page*8)
-	if _, err := f.ReadAt(entries, int64(reflect.ValueOf(mem).Pointer())/int64(page)*8); err != nil {
-		return nil, fmt.Errorf("%s: %w", s.pagemap, err)
+	if err := s.pagemap(entries, int64(reflect.ValueOf(mem).Pointer())/int64(page)*8); err != nil {
+		return nil, err
 	}
+	var segs []pagetable.Segment
 	start := 0
 	var first, last uint64
 	for i := 0; i < len(mem); i += page {
 		e := binary.NativeEndian.Uint64(entries[i/page*8:])
 		bus := e & pageFrame * uint64(page)
 		if e&pagePresent == 0 || bus == 0 {
-			return nil, fmt.Errorf("%w: entry %#x of %s", ErrNoBusAddress, e, s.pagemap)
+			return nil, fmt.Errorf("%w: entry %#x of %s", ErrNoBusAddress, e, pagemapPath)
 		}
 		if i > 0 && bus != last+uint64(page) {
 			segs = append(segs, pagetable.Segment{Bus: first, Mem: mem[start:i:i]})
