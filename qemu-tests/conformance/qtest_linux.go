@@ -1,0 +1,129 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"gommu/iommu/vtd"
+	"gommu/pagetable"
+	"gommu/pci"
+	"gommu/qemu-tests/provision"
+	"gommu/qemu-tests/qtest"
+	"gommu/vfio/edu"
+)
+
+// Where things are in the machine's RAM.
+const (
+	qtestMemory = 16 << 20
+	qtestTables = 4 << 20
+	qtestData   = 8 << 20
+)
+
+// QtestPlaces are QEMUs without a guest, each in every mode.
+func QtestPlaces(qemus []provision.QEMU) []Place {
+	var all []Place
+	for _, q := range qemus {
+		for _, m := range Modes {
+			all = append(all, Place{Rung: "qtest", Mode: m, QEMU: q.Version, Open: func(ctx context.Context, v Variant) (Rig, error) {
+				return openQtest(ctx, q, m, v)
+			}})
+		}
+	}
+	return all
+}
+
+// qtestRig is a machine with two edu devices.
+type qtestRig struct {
+	m       *qtest.Machine
+	mode    Mode
+	version string
+	devices [2]Device
+	closers []func() error
+}
+
+func openQtest(ctx context.Context, q provision.QEMU, m Mode, v Variant) (*qtestRig, error) {
+	properties, err := QEMUUnit(q.Version, m, v)
+	if err != nil {
+		return nil, err
+	}
+	c := qtest.Config{QEMU: q.Path, Memory: qtestMemory, IOMMU: properties}
+	if v.Narrow {
+		c.AddressWidth = 39
+	}
+	for slot := range 2 {
+		c.Devices = append(c.Devices, fmt.Sprintf("edu,addr=%#x,dma_mask=0xffffffffffffffff", slot+3))
+	}
+	r := &qtestRig{mode: m, version: q.Version}
+	if r.m, err = qtest.Start(ctx, c); err != nil {
+		return nil, err
+	}
+	r.closers = append(r.closers, r.m.Close)
+	for i := range r.devices {
+		if err := r.openDevice(i); err != nil {
+			return nil, errors.Join(err, r.Close())
+		}
+	}
+	return r, nil
+}
+
+// QEMUUnit are the properties of QEMU's intel-iommu for a mode and a variant, but
+// for the width, or an Unavailable.
+func QEMUUnit(version string, m Mode, v Variant) (string, error) {
+	if v.WriteBuffer {
+		return "", Unavailable("QEMU's unit has no write buffers")
+	}
+	var p []string
+	if v.CachingMode {
+		p = append(p, "caching-mode=on")
+	}
+	major, _, _ := strings.Cut(version, ".")
+	switch {
+	case m == ScalableFirst && len(major) == 1:
+		return "", Unavailable("QEMU " + version + " walks no first-stage tables; 10.0 does")
+	case m == ScalableFirst:
+		p = append(p, "x-scalable-mode=on", "x-flts=on")
+	case m == ScalableSecond:
+		p = append(p, "x-scalable-mode=on")
+	}
+	return strings.Join(p, ","), nil
+}
+
+func (r *qtestRig) openDevice(i int) error {
+	f, err := r.m.PCI(pci.Address{Device: uint8(3 + i)})
+	if err != nil {
+		return err
+	}
+	r.closers = append(r.closers, f.Close)
+	d, err := edu.Open(f, edu.Options{DMAMask: ^uint64(0)})
+	if err != nil {
+		return err
+	}
+	r.closers = append(r.closers, d.Close)
+	r.devices[i] = EduDevice(d, f.Address().RequesterID())
+	return nil
+}
+
+func (r *qtestRig) Registers() vtd.Registers { return r.m.IOMMU() }
+func (r *qtestRig) Devices() [2]Device       { return r.devices }
+func (r *qtestRig) Nowhere() uint64          { return 1 << 37 }
+func (r *qtestRig) Traits() Traits           { return QEMUTraits(r.version, r.mode) }
+
+func (r *qtestRig) Tables() []pagetable.Segment {
+	return []pagetable.Segment{{Bus: qtestTables, Mem: r.m.RAM()[qtestTables:qtestData]}}
+}
+
+func (r *qtestRig) Data() pagetable.Segment {
+	return pagetable.Segment{Bus: qtestData, Mem: r.m.RAM()[qtestData:][:size2M]}
+}
+
+// Close ends the machine and says if it had ended by itself.
+func (r *qtestRig) Close() error {
+	var errs []error
+	for i := len(r.closers) - 1; i >= 0; i-- {
+		errs = append(errs, r.closers[i]())
+	}
+	r.closers = nil
+	return errors.Join(errs...)
+}
