@@ -47,5 +47,6 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(newSetup(), newDoctor(), newDevices(), newDemo(), newPool())
+	root.AddCommand(newConformanceGuest())
 	return root
 }
