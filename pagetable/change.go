@@ -44,9 +44,9 @@ func (t *Table) Harvest(iova, size uint64, clear bool, b *Batch, f func(Access))
 	}
 	var err error
 	if t.stage == FirstStage {
-		_, err = change[firstFormat]{core: core[firstFormat]{t}, b: b, harvest: f, clear: clear}.run(opHarvest, iova, iova+size-1)
+		_, err = change[firstFormat]{core: core[firstFormat]{t}, b: b, clear: clear}.run(opHarvest, iova, iova+size-1, f)
 	} else {
-		_, err = change[secondFormat]{core: core[secondFormat]{t}, b: b, harvest: f, clear: clear}.run(opHarvest, iova, iova+size-1)
+		_, err = change[secondFormat]{core: core[secondFormat]{t}, b: b, clear: clear}.run(opHarvest, iova, iova+size-1, f)
 	}
 	return err
 }
@@ -66,9 +66,9 @@ func (t *Table) Merge(iova, size uint64, b *Batch) (int, error) {
 	var n uint64
 	var err error
 	if t.stage == FirstStage {
-		n, err = change[firstFormat]{core: core[firstFormat]{t}, b: b, merge: true}.run(opMerge, iova, iova+size-1)
+		n, err = change[firstFormat]{core: core[firstFormat]{t}, b: b, merge: true}.run(opMerge, iova, iova+size-1, nil)
 	} else {
-		n, err = change[secondFormat]{core: core[secondFormat]{t}, b: b, merge: true}.run(opMerge, iova, iova+size-1)
+		n, err = change[secondFormat]{core: core[secondFormat]{t}, b: b, merge: true}.run(opMerge, iova, iova+size-1, nil)
 	}
 	return int(n), err
 }
@@ -76,12 +76,11 @@ func (t *Table) Merge(iova, size uint64, b *Batch) (int, error) {
 // change is one Protect, Harvest or Merge on its way through the tables.
 type change[F format] struct {
 	core[F]
-	b       *Batch
-	prot    Prot         // of Protect
-	harvest func(Access) // of Harvest
-	clear   bool
-	merge   bool
-	n       uint64 // bytes for Protect, tables for Merge
+	b     *Batch
+	prot  Prot // of Protect
+	clear bool // of Harvest; its callback is passed along, so that what it uses need not be on the heap
+	merge bool
+	n     uint64 // bytes for Protect, tables for Merge
 }
 
 func (c change[F]) protect(first, last uint64) (uint64, error) {
@@ -91,10 +90,10 @@ func (c change[F]) protect(first, last uint64) (uint64, error) {
 	if err := c.cut(first, last); err != nil {
 		return 0, c.fail(opProtect, first, last, err)
 	}
-	return c.run(opProtect, first, last)
+	return c.run(opProtect, first, last, nil)
 }
 
-func (c change[F]) run(op string, first, last uint64) (uint64, error) {
+func (c change[F]) run(op string, first, last uint64, harvest func(Access)) (uint64, error) {
 	if c.orphans.head.Load() != 0 {
 		c.adopt(c.b)
 	}
@@ -103,7 +102,7 @@ func (c change[F]) run(op string, first, last uint64) (uint64, error) {
 	if err != nil {
 		return 0, c.fail(op, first, last, err)
 	}
-	gone := c.pass(p[level].tbl, level, first, last)
+	gone := c.pass(p[level].tbl, level, first, last, harvest)
 	c.showLinks(first, level)
 	c.leave(&p, level, first, gone+1, c.b)
 	c.order()
@@ -119,7 +118,7 @@ func (c *change[F]) fail(op string, first, last uint64, err error) error {
 
 // pass changes what [first, last] maps below tbl, which stays. It returns how
 // many entries of tbl others have left for it to free.
-func (c *change[F]) pass(tbl *[entries]uint64, level int, first, last uint64) (gone int) {
+func (c *change[F]) pass(tbl *[entries]uint64, level int, first, last uint64, harvest func(Access)) (gone int) {
 	lo, hi := index(first, level), index(last, level)
 	stored := false
 	for i := lo; i <= hi; i++ {
@@ -129,10 +128,10 @@ func (c *change[F]) pass(tbl *[entries]uint64, level int, first, last uint64) (g
 		switch {
 		case e == 0:
 		case e.leaf(level):
-			stored = c.leaf(&tbl[i], level, at, all) || stored
+			stored = c.leaf(&tbl[i], level, at, all, harvest) || stored
 		case all: // the caller's alone
 			if next := c.child(e); next != nil {
-				c.pass(next, level-1, at, end)
+				c.pass(next, level-1, at, end, harvest)
 				stored = c.merge && c.join(&tbl[i], next, level, at) || stored
 			}
 		default:
@@ -141,7 +140,7 @@ func (c *change[F]) pass(tbl *[entries]uint64, level int, first, last uint64) (g
 				continue
 			}
 			stored = stored || !c.seen(e)
-			n := c.pass(next.tbl, level-1, at, end)
+			n := c.pass(next.tbl, level-1, at, end, harvest)
 			if c.mem.uses(next.bus).drop(n + 1) {
 				gone += c.unlink(tbl, level, at, next.bus, c.b)
 				stored = true
@@ -156,8 +155,8 @@ func (c *change[F]) pass(tbl *[entries]uint64, level int, first, last uint64) (g
 
 // leaf changes one leaf, the one at iova; all says that all of it is in the
 // range. The unit may mark it at the same time. It says whether it stored.
-func (c *change[F]) leaf(slot *uint64, level int, iova uint64, all bool) (stored bool) {
-	if c.merge || c.harvest == nil && !all { // cut already, unless something else writes to the tables
+func (c *change[F]) leaf(slot *uint64, level int, iova uint64, all bool, harvest func(Access)) (stored bool) {
+	if c.merge || harvest == nil && !all { // cut already, unless something else writes to the tables
 		return false
 	}
 	for {
@@ -167,11 +166,12 @@ func (c *change[F]) leaf(slot *uint64, level int, iova uint64, all bool) (stored
 		}
 		l := leafOf[F](e, iova, level)
 		next := withProt[F](e, c.prot)
-		if c.harvest != nil {
+		if harvest != nil {
 			if next = e; c.clear {
 				next &^= usedBits[F]()
 			}
 		}
+		pause()
 		if next != e && !swap(slot, e, next) {
 			continue
 		}
@@ -179,10 +179,10 @@ func (c *change[F]) leaf(slot *uint64, level int, iova uint64, all bool) (stored
 			c.b.touch(c.Table, l.IOVA, l.IOVA+(l.Size-1))
 		}
 		switch marks := e & usedBits[F](); {
-		case c.harvest == nil:
+		case harvest == nil:
 			c.n += l.Size
 		case marks != 0:
-			c.harvest(Access{l, marks&accessed[F]() != 0, marks&dirty[F]() != 0})
+			harvest(Access{l, marks&accessed[F]() != 0, marks&dirty[F]() != 0})
 		}
 		return next != e
 	}

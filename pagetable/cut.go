@@ -60,6 +60,9 @@ func (c core[F]) cutAt(iova uint64, spare *frameList) {
 			continue // others have cut it just now
 		}
 		f, tbl := spare.pop(c.mem)
+		if tbl == nil {
+			return
+		}
 		first := e
 		if level == 1 {
 			first &^= bitLeaf
@@ -70,6 +73,7 @@ func (c core[F]) cutAt(iova uint64, spare *frameList) {
 		// The unit must not see the link before what it leads to.
 		c.flush(tbl[:])
 		c.order()
+		pause()
 		if swap(slot, e, linkEntry[F](f.Bus)) {
 			if !c.coherent {
 				c.showLinks(iova, level-1)

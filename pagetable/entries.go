@@ -109,6 +109,7 @@ again:
 				}
 				return Frame{}, false
 			}
+			pause()
 			tbl, f = c.child(e), Frame{e.bus()}
 		}
 		if tbl == nil {

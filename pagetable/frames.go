@@ -27,10 +27,16 @@ func (l *frameList) push(m *Memory, f Frame) {
 	l.n++
 }
 
-// pop takes a frame off a list that is not empty. Its word 0 is zero again.
+// pop takes a frame off a list that is not empty. Its word 0 is zero again. It
+// returns nil words, and the list is empty then, if something else has
+// written over the links: the tables pointed to memory that is not theirs.
 func (l *frameList) pop(m *Memory) (Frame, *[entries]uint64) {
 	f := l.head
 	words := m.entries(f.Bus)
+	if words == nil || l.n == 0 {
+		*l = frameList{}
+		return Frame{}, nil
+	}
 	l.head = Frame{load(&words[0]).bus()}
 	l.n--
 	store(&words[0], 0)
@@ -74,6 +80,10 @@ func (t *Table) putAll(l *frameList) (first error) {
 	var refused frameList
 	for l.n > 0 {
 		f, words := l.pop(t.mem)
+		if words == nil {
+			first = ErrCorrupt
+			break
+		}
 		fill(words[:], 0, 0)
 		if err := t.frames.Put(f); err != nil {
 			refused.push(t.mem, f)
@@ -107,8 +117,9 @@ func (s *frameStack) push(m *Memory, f Frame) {
 // pushAll moves a list to the stack.
 func (s *frameStack) pushAll(m *Memory, l *frameList) {
 	for l.n > 0 {
-		f, _ := l.pop(m)
-		s.push(m, f)
+		if f, words := l.pop(m); words != nil {
+			s.push(m, f)
+		}
 	}
 }
 
@@ -120,6 +131,9 @@ func (s *frameStack) all(m *Memory) (l frameList) {
 	for h := s.head.Swap(0); h != 0; {
 		f := Frame{h &^ 1}
 		words := m.entries(f.Bus)
+		if words == nil {
+			break
+		}
 		h = load(&words[0]).bus() | uint64(load(&words[2]))>>pageBits
 		l.push(m, f)
 	}

@@ -37,6 +37,7 @@ func (c core[F]) find(iova uint64) (Leaf, bool) {
 		if e.leaf(level) {
 			return leafOf[F](e, iova, level), true
 		}
+		pause()
 		tbl = c.child(e)
 	}
 	return Leaf{}, false

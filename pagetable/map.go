@@ -98,6 +98,7 @@ func (c core[F]) mapRun(root *[entries]uint64, iova, last, delta uint64, prot Pr
 			if next == nil {
 				return false, nil
 			}
+			pause()
 			tbl, bus = next, e.bus()
 			level--
 		}
@@ -108,6 +109,7 @@ func (c core[F]) mapRun(root *[entries]uint64, iova, last, delta uint64, prot Pr
 		used := inUse(run)
 		u := c.mem.uses(bus)
 		w := u.word.Load()
+		pause()
 		switch {
 		case c.unlinks.Load() != unlinks:
 			continue

@@ -51,6 +51,7 @@ func (c core[F]) mapAll(first, last uint64, start cursor, prot Prot) error {
 		return err
 	}
 	r.cursor = start
+	pause()
 	r.write(0, first, last)
 	c.showLinks(first, level)
 	c.order()
@@ -203,10 +204,14 @@ func (r *request[F]) link(held, i int, first, last uint64) (flush bool) {
 		}
 		start := r.cursor
 		bus, used := r.build(h.level-1, first, last)
+		if used == 0 {
+			return false
+		}
 		u := r.mem.uses(bus)
 		u.start(used, !shared)
 		// The unit must not see the link before what it leads to.
 		r.order()
+		pause()
 		if swap(&h.tbl[i], e, linkEntry[F](bus)) {
 			if e == 0 { // else the dead table's use is ours now
 				h.extra--
@@ -236,6 +241,9 @@ func (r *request[F]) holding(e pte) int {
 // flushes it. It returns how many of its entries are in use.
 func (r *request[F]) build(level int, first, last uint64) (bus uint64, used int) {
 	f, tbl := r.spare.pop(r.mem)
+	if tbl == nil {
+		return 0, 0 // something else writes to the tables; see pop
+	}
 	for at := first; ; {
 		r.seek(at)
 		i := index(at, level)
@@ -248,10 +256,11 @@ func (r *request[F]) build(level int, first, last uint64) (bus uint64, used int)
 			continue
 		}
 		end := min(whole(at, level), last)
-		next, n := r.build(level-1, at, end)
-		r.mem.uses(next).start(n, true)
-		store(&tbl[i], linkEntry[F](next))
-		used++
+		if next, n := r.build(level-1, at, end); n > 0 {
+			r.mem.uses(next).start(n, true)
+			store(&tbl[i], linkEntry[F](next))
+			used++
+		}
 		if end == last {
 			break
 		}
@@ -264,6 +273,9 @@ func (r *request[F]) build(level int, first, last uint64) (bus uint64, used int)
 // discard takes a new table and those below it apart.
 func (r *request[F]) discard(bus uint64, level int) {
 	tbl := r.mem.entries(bus)
+	if tbl == nil {
+		return
+	}
 	for i := 0; i < entries && level > 0; i++ {
 		if e := load(&tbl[i]); e != 0 && !e.leaf(level) {
 			r.discard(e.bus(), level-1)

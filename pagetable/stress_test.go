@@ -1,6 +1,7 @@
 package pagetable
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -279,15 +280,21 @@ func settle(t *testing.T, r *rig, tbl *Table, mappers []*mapper) {
 	}
 }
 
+var steps = flag.Int("steps", 1_000_000, "calls of TestStress, in all")
+
+// A million calls over all formats, in four goroutines. Under the race
+// detector it is fewer, and others run at every step where that matters.
 func TestStress(t *testing.T) {
-	steps := 200000
-	if testing.Short() {
-		steps = 2000
+	letOthersRun(t)
+	n := *steps
+	if raceEnabled {
+		n /= 10
 	}
 	for _, opts := range allOptions {
 		for _, frames := range []int{14, 400} {
 			t.Run(fmt.Sprintf("%s/frames=%d", opts.name(), frames), func(t *testing.T) {
-				stress(t, opts, 4, frames, steps/len(allOptions))
+				const goroutines = 4
+				stress(t, opts, goroutines, frames, n/(2*len(allOptions)*goroutines))
 			})
 		}
 	}

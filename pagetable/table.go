@@ -145,8 +145,9 @@ func (t *Table) Close() error {
 	l := t.refused.all(t.mem)
 	orphans := t.orphans.all(t.mem)
 	for orphans.n > 0 {
-		f, _ := orphans.pop(t.mem)
-		l.push(t.mem, f)
+		if f, words := orphans.pop(t.mem); words != nil {
+			l.push(t.mem, f)
+		}
 	}
 	if t.rootPtr.Swap(nil) != nil {
 		t.unlinks.Add(1)

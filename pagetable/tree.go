@@ -34,12 +34,13 @@ func (c core[F]) enter(p *path, first, last uint64, n int) (level int, err error
 			if !alive(c.mem.uses(e.bus()).word.Load()) {
 				break // as good as gone
 			}
+			pause()
 			level--
 			p[level] = place{next, e.bus()}
 		}
 		u := c.mem.uses(p[level].bus)
 		w := u.word.Load()
-		if c.unlinks.Load() != unlinks || !alive(w) {
+		if c.unlinks.Load() != unlinks || !alive(w) && level < c.top {
 			continue
 		}
 		k := n
@@ -65,7 +66,9 @@ func (c core[F]) lower(slot *uint64, level, n int) (next place) {
 			return place{}
 		}
 		u := c.mem.uses(next.bus)
+		pause()
 		w := u.word.Load()
+		pause()
 		if again := load(slot); again == 0 || again.leaf(level) || again.bus() != next.bus {
 			continue // w may be of another life
 		}
@@ -97,6 +100,7 @@ func (c core[F]) leave(p *path, level int, iova uint64, n int, b *Batch) {
 func (c core[F]) unlink(tbl *[entries]uint64, level int, iova, bus uint64, b *Batch) (freed int) {
 	i := index(iova, level)
 	for {
+		pause()
 		e := load(&tbl[i])
 		if e == 0 || e.leaf(level) || e.bus() != bus {
 			break
@@ -106,6 +110,7 @@ func (c core[F]) unlink(tbl *[entries]uint64, level int, iova, bus uint64, b *Ba
 			break
 		}
 	}
+	pause()
 	c.unlinks.Add(1)
 	if b != nil {
 		b.frames.push(c.mem, Frame{bus})
@@ -121,6 +126,9 @@ func (c core[F]) unlink(tbl *[entries]uint64, level int, iova, bus uint64, b *Ba
 func (t *Table) adopt(b *Batch) {
 	for l := t.orphans.all(t.mem); l.n > 0; {
 		f, words := l.pop(t.mem)
+		if words == nil {
+			return
+		}
 		iova := uint64(load(&words[1]))
 		b.frames.push(t.mem, f)
 		b.touch(t, iova, iova|(FrameSize-1))

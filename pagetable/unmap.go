@@ -63,10 +63,14 @@ func (c core[F]) unmap(first, last uint64, b *Batch, f func(iova, bus, size uint
 	if c.orphans.head.Load() != 0 {
 		c.adopt(b)
 	}
-	r := removal[F]{core: c, b: b, report: f}
-	done, err := r.run(first, last)
-	if !done && err == nil {
-		err = r.edges(first, last)
+	r := removal[F]{core: c, b: b}
+	var out *reporter
+	if f != nil {
+		out = &reporter{f: f}
+	}
+	var err error
+	if !r.run(first, last, out) {
+		err = r.edges(first, last, out)
 	}
 	if err != nil {
 		if err = dry(err, errDryUnmap); err != errDryUnmap {
@@ -76,7 +80,9 @@ func (c core[F]) unmap(first, last uint64, b *Batch, f func(iova, bus, size uint
 	}
 	if r.bytes > 0 {
 		c.order()
-		r.tell()
+		if out != nil {
+			out.tell()
+		}
 	}
 	return r.bytes, nil
 }
@@ -84,16 +90,21 @@ func (c core[F]) unmap(first, last uint64, b *Batch, f func(iova, bus, size uint
 // removal is one Unmap on its way through the tables.
 type removal[F format] struct {
 	core[F]
-	b      *Batch
-	bytes  uint64
-	report func(iova, bus, size uint64)
-	found  Leaf // what is to be reported next, as one
+	b     *Batch
+	bytes uint64
+}
+
+// reporter tells f what was mapped. It is not a part of removal, so that what f
+// uses need not be on the heap.
+type reporter struct {
+	f     func(iova, bus, size uint64)
+	found Leaf // what is to be reported next, as one
 }
 
 // run is the usual case: every entry of one table that translates a part of the range is
 // in it as a whole, so nobody else uses these entries. It says whether that is
 // the case. An entry of the caller's keeps the table until leave.
-func (r *removal[F]) run(first, last uint64) (done bool, err error) {
+func (r *removal[F]) run(first, last uint64, out *reporter) (done bool) {
 	var p path
 	for {
 		unlinks := r.unlinks.Load()
@@ -107,31 +118,33 @@ func (r *removal[F]) run(first, last uint64) (done bool, err error) {
 			}
 			next := r.child(e)
 			if next == nil {
-				return false, nil
+				return false
 			}
+			pause()
 			level--
 			p[level] = place{next, e.bus()}
 		}
 		tbl, lo, hi := p[level].tbl, index(first, level), index(last, level)
 		used := inUse(tbl[lo : hi+1])
+		pause()
 		switch {
 		case r.unlinks.Load() != unlinks:
 			continue
 		case !used:
-			return true, nil
+			return true
 		case (first|(last+1))&(span(level)-1) != 0:
-			return false, nil
+			return false
 		}
-		gone := r.remove(tbl, level, first, last)
+		gone := r.remove(tbl, level, first, last, out)
 		r.showLinks(first, level)
 		r.leave(&p, level, first, gone, r.b)
-		return true, nil
+		return true
 	}
 }
 
 // edges is the other case: tables at the ends of the range may be shared, and
 // superpages be cut.
-func (r *removal[F]) edges(first, last uint64) error {
+func (r *removal[F]) edges(first, last uint64, out *reporter) error {
 	if err := r.cut(first, last); err != nil {
 		return err
 	}
@@ -140,7 +153,7 @@ func (r *removal[F]) edges(first, last uint64) error {
 	if err != nil {
 		return err
 	}
-	gone := r.remove(p[level].tbl, level, first, last)
+	gone := r.remove(p[level].tbl, level, first, last, out)
 	r.showLinks(first, level)
 	r.leave(&p, level, first, gone+1, r.b)
 	return nil
@@ -148,10 +161,10 @@ func (r *removal[F]) edges(first, last uint64) error {
 
 // remove clears what [first, last] maps below tbl, which stays. It returns how
 // many entries of tbl are free now.
-func (r *removal[F]) remove(tbl *[entries]uint64, level int, first, last uint64) (gone int) {
+func (r *removal[F]) remove(tbl *[entries]uint64, level int, first, last uint64, out *reporter) (gone int) {
 	lo, hi := index(first, level), index(last, level)
 	if level == 0 {
-		gone = r.wipe(tbl[lo:hi+1], first)
+		gone = r.wipe(tbl[lo:hi+1], first, out)
 		if gone > 0 {
 			r.flush(tbl[lo : hi+1])
 		}
@@ -167,7 +180,7 @@ func (r *removal[F]) remove(tbl *[entries]uint64, level int, first, last uint64)
 			n = skip(tbl[i : hi+1])
 		case e.leaf(level) && all:
 			n = int((last - at + 1) >> shift(level)) // whole in the range
-			passed, wiped := r.wipeLeaves(tbl[i:i+n], level, at)
+			passed, wiped := r.wipeLeaves(tbl[i:i+n], level, at, out)
 			n, gone = passed, gone+wiped
 		case e.leaf(level): // cut already, unless something else writes to the tables
 		case all:
@@ -176,12 +189,12 @@ func (r *removal[F]) remove(tbl *[entries]uint64, level int, first, last uint64)
 			store(&tbl[i], 0)
 			r.unlinks.Add(1)
 			gone++
-			r.take(e.bus(), level-1, at)
+			r.take(e.bus(), level-1, at, out)
 			r.b.touch(r.Table, at, end)
 		default:
 			if next := r.lower(&tbl[i], level, 1); next.tbl != nil {
 				stored = stored || !r.seen(e)
-				n := r.remove(next.tbl, level-1, at, end)
+				n := r.remove(next.tbl, level-1, at, end, out)
 				if r.mem.uses(next.bus).drop(n + 1) {
 					gone += r.unlink(tbl, level, at, next.bus, r.b)
 					stored = true
@@ -198,9 +211,9 @@ func (r *removal[F]) remove(tbl *[entries]uint64, level int, first, last uint64)
 
 // wipe clears a run of 4 KiB leaves and holes that translates at and what follows. It
 // returns how many there were.
-func (r *removal[F]) wipe(words []uint64, at uint64) (gone int) {
-	if r.report != nil {
-		r.note(words, 0, at)
+func (r *removal[F]) wipe(words []uint64, at uint64, out *reporter) (gone int) {
+	if out != nil {
+		note[F](out, words, 0, at)
 	}
 	if gone = wipe(words); gone > 0 {
 		r.bytes += uint64(gone) * span(0)
@@ -211,10 +224,10 @@ func (r *removal[F]) wipe(words []uint64, at uint64) (gone int) {
 
 // wipeLeaves clears superpages up to the first link. It returns how many
 // entries it passed, and how many of them were in use.
-func (r *removal[F]) wipeLeaves(words []uint64, level int, at uint64) (n, gone int) {
-	if r.report != nil {
+func (r *removal[F]) wipeLeaves(words []uint64, level int, at uint64, out *reporter) (n, gone int) {
+	if out != nil {
 		words = words[:leafRun(words)]
-		r.note(words, level, at)
+		note[F](out, words, level, at)
 	}
 	n, gone = wipeLeaves(words)
 	r.bytes += uint64(gone) * span(level)
@@ -224,7 +237,7 @@ func (r *removal[F]) wipeLeaves(words []uint64, level int, at uint64) (n, gone i
 
 // take pushes the table at bus, which is for iova and what follows, and all
 // tables below it. Nobody else can reach them; the unit may still read them.
-func (r *removal[F]) take(bus uint64, level int, iova uint64) {
+func (r *removal[F]) take(bus uint64, level int, iova uint64, out *reporter) {
 	tbl := r.mem.entries(bus)
 	if tbl == nil {
 		return
@@ -232,8 +245,8 @@ func (r *removal[F]) take(bus uint64, level int, iova uint64) {
 	u := r.mem.uses(bus)
 	if level == 0 {
 		r.bytes += uint64(u.uses()) * span(0)
-		if r.report != nil {
-			r.note(tbl[:], 0, iova)
+		if out != nil {
+			note[F](out, tbl[:], 0, iova)
 		}
 	} else {
 		for i := range tbl {
@@ -242,11 +255,11 @@ func (r *removal[F]) take(bus uint64, level int, iova uint64) {
 			case e == 0:
 			case e.leaf(level):
 				r.bytes += span(level)
-				if r.report != nil {
-					r.note(tbl[i:i+1], level, at)
+				if out != nil {
+					note[F](out, tbl[i:i+1], level, at)
 				}
 			default:
-				r.take(e.bus(), level-1, at)
+				r.take(e.bus(), level-1, at, out)
 			}
 		}
 	}
@@ -255,26 +268,26 @@ func (r *removal[F]) take(bus uint64, level int, iova uint64) {
 }
 
 // note reports the leaves among words; what is contiguous, as one.
-func (r *removal[F]) note(words []uint64, level int, at uint64) {
+func note[F format](out *reporter, words []uint64, level int, at uint64) {
 	for i := range words {
 		e := load(&words[i])
 		if e == 0 {
 			continue
 		}
 		l := leafOf[F](e, at+uint64(i)*span(level), level)
-		if f := &r.found; f.Size > 0 && f.IOVA+f.Size == l.IOVA && f.Bus+f.Size == l.Bus {
+		if f := &out.found; f.Size > 0 && f.IOVA+f.Size == l.IOVA && f.Bus+f.Size == l.Bus {
 			f.Size += l.Size
 			continue
 		}
-		r.tell()
-		r.found = l
+		out.tell()
+		out.found = l
 	}
 }
 
 // tell hands out what note has gathered.
-func (r *removal[F]) tell() {
+func (r *reporter) tell() {
 	if r.found.Size > 0 {
-		r.report(r.found.IOVA, r.found.Bus, r.found.Size)
+		r.f(r.found.IOVA, r.found.Bus, r.found.Size)
 	}
 }
 

@@ -33,7 +33,10 @@ func (u *useCount) start(n int, seen bool) {
 }
 
 // add adds n uses if the word is still w.
-func (u *useCount) add(w uint64, n int) bool { return u.word.CompareAndSwap(w, w+uint64(n)) }
+func (u *useCount) add(w uint64, n int) bool {
+	pause()
+	return u.word.CompareAndSwap(w, w+uint64(n))
+}
 
 // drop gives n uses up, and says whether they were the last: the caller has
 // ended the table's life and unlinks it.
@@ -41,6 +44,7 @@ func (u *useCount) drop(n int) (last bool) {
 	if u.word.Add(-uint64(n))&usesMask != 0 {
 		return false
 	}
+	pause()
 	u.end()
 	return true
 }

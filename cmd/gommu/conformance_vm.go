@@ -16,28 +16,6 @@ import (
 	"gommu/qemu-tests/vm"
 )
 
-// conformanceVM runs cases in guests whose kernel leaves the unit alone: this very
-// program owns it there, through /dev/mem. Each QEMU is booted once for each unit that
-// the cases want. What a guest did not come to counts as failed. The error is ctx's.
-func conformanceVM(ctx context.Context, in provision.Installed, cases []conformance.Case, report func(conformance.Result)) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	s := vmSuite{in: in, cases: cases, report: report, program: func(args ...string) vm.Machine {
-		return vm.Machine{Init: self, Args: args}
-	}}
-	return s.run(ctx)
-}
-
-// vmSuite is a run of the suite in guests.
-type vmSuite struct {
-	in      provision.Installed
-	cases   []conformance.Case
-	report  func(conformance.Result)
-	program func(args ...string) vm.Machine // the command with arguments
-}
-
 // vmModes are the modes that one unit of QEMU's has together: it walks tables of one stage in
 // scalable mode, and legacy mode's beside them.
 var vmModes = [][]conformance.Mode{
@@ -45,18 +23,43 @@ var vmModes = [][]conformance.Mode{
 	{conformance.ScalableFirst},
 }
 
-func (s *vmSuite) run(ctx context.Context) error {
+// vmJobs run cases in guests whose kernel leaves the unit alone: this very program
+// owns it there, through /dev/mem. What a guest does not come to has failed.
+func vmJobs(in provision.Installed) []conformanceJob {
+	return vmSuite{in: in, program: func(args ...string) (vm.Machine, error) {
+		self, err := os.Executable()
+		return vm.Machine{Init: self, Args: args}, err
+	}}.jobs()
+}
+
+// vmSuite is the suite in guests.
+type vmSuite struct {
+	in      provision.Installed
+	program func(args ...string) (vm.Machine, error) // the command with arguments
+}
+
+// jobs are one for each QEMU and each of vmModes.
+func (s vmSuite) jobs() []conformanceJob {
+	var jobs []conformanceJob
 	for _, q := range s.in.QEMUs {
-		for _, v := range conformance.Variants(s.cases) {
-			for _, modes := range vmModes {
-				b := vmBoot{suite: s, qemu: q, variant: v, modes: modes, cases: conformance.CasesFor(s.cases, v, modes...)}
-				if len(b.cases) == 0 {
-					continue
-				}
-				if err := b.run(ctx); err != nil {
-					return err
-				}
-			}
+		for _, modes := range vmModes {
+			jobs = append(jobs, func(ctx context.Context, cases []conformance.Case, report func(conformance.Result)) error {
+				return s.run(ctx, q, modes, cases, report)
+			})
+		}
+	}
+	return jobs
+}
+
+// run boots a guest for each variant that the cases want.
+func (s vmSuite) run(ctx context.Context, q provision.QEMU, modes []conformance.Mode, cases []conformance.Case, report func(conformance.Result)) error {
+	for _, v := range conformance.Variants(cases) {
+		b := vmBoot{suite: s, qemu: q, variant: v, modes: modes, cases: conformance.CasesFor(cases, v, modes...), report: report}
+		if len(b.cases) == 0 {
+			continue
+		}
+		if err := b.run(ctx); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -64,11 +67,12 @@ func (s *vmSuite) run(ctx context.Context) error {
 
 // vmBoot is one guest, for the cases of one unit.
 type vmBoot struct {
-	suite   *vmSuite
+	suite   vmSuite
 	qemu    provision.QEMU
 	variant conformance.Variant
 	modes   []conformance.Mode
 	cases   []conformance.Case
+	report  func(conformance.Result)
 
 	done map[string]bool // by mode and name
 	line []byte          // not yet complete
@@ -80,7 +84,11 @@ func (b *vmBoot) run(ctx context.Context) error {
 		return b.rest(ctx, err)
 	}
 	b.done = make(map[string]bool)
-	res, err := vm.Boot(ctx, b.machine(properties))
+	m, err := b.machine(properties)
+	if err != nil {
+		return err
+	}
+	res, err := vm.Boot(ctx, m)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -104,7 +112,7 @@ const (
 // machine is the guest. Its clock counts instructions and, when its processors have
 // nothing to do, jumps to the next timer: else each transfer of an edu device
 // would take 100 ms. KVM has no such clock.
-func (b *vmBoot) machine(properties string) vm.Machine {
+func (b *vmBoot) machine(properties string) (vm.Machine, error) {
 	args := []string{"conformance-guest", "--qemu", b.qemu.Version}
 	for _, m := range b.modes {
 		args = append(args, "--mode", string(m))
@@ -112,7 +120,7 @@ func (b *vmBoot) machine(properties string) vm.Machine {
 	for _, c := range b.cases {
 		args = append(args, c.Name)
 	}
-	m := b.suite.program(args...)
+	m, err := b.suite.program(args...)
 	m.QEMU, m.Kernel = b.qemu, b.suite.in.Kernel
 	width := 48
 	if b.variant.Narrow {
@@ -123,7 +131,7 @@ func (b *vmBoot) machine(properties string) vm.Machine {
 	m.Devices = []string{"edu,addr=0x3,dma_mask=0xffffffffffffffff", "edu,addr=0x4,dma_mask=0xffffffffffffffff"}
 	m.QEMUArgs = []string{"-icount", guestClock}
 	m.CPUs, m.KVM, m.Timeout, m.Output = 1, vm.KVMNever, guestLimit, b
-	return m
+	return m, err
 }
 
 // Write takes what the guest writes. Lines that are results are reported.
@@ -139,7 +147,7 @@ func (b *vmBoot) Write(p []byte) (int, error) {
 		if json.Unmarshal(line, &r) == nil && r.Case != "" {
 			r.Rung = "vm"
 			b.done[string(r.Mode)+" "+r.Case] = true
-			b.suite.report(r)
+			b.report(r)
 		}
 	}
 }
@@ -154,7 +162,7 @@ func (b *vmBoot) rest(ctx context.Context, why error) error {
 			if b.done[string(m)+" "+c.Name] {
 				continue
 			}
-			if err := conformance.Run(ctx, place, []conformance.Case{c}, b.suite.report); err != nil {
+			if err := conformance.Run(ctx, place, []conformance.Case{c}, b.report); err != nil {
 				return err
 			}
 		}

@@ -16,29 +16,27 @@ import (
 )
 
 // testProgram is the command as this test binary has it, in TestGuestCommand.
-func testProgram(t *testing.T) func(args ...string) vm.Machine {
-	t.Helper()
+func testProgram(args ...string) (vm.Machine, error) {
 	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return func(args ...string) vm.Machine {
-		return vm.Machine{Init: self, Args: []string{"-test.run=^TestGuestCommand$"}, Env: []string{"GOMMU_ARGS=" + strings.Join(args, " ")}}
-	}
+	return vm.Machine{Init: self, Args: []string{"-test.run=^TestGuestCommand$"}, Env: []string{"GOMMU_ARGS=" + strings.Join(args, " ")}}, err
 }
 
 // TestConformanceVM runs the suite in guests: every case on every QEMU and in every mode that
 // it is for.
 func TestConformanceVM(t *testing.T) {
-	in := vm.Require(t)
+	in, cases := vm.Require(t), conformance.Cases()
+	results, err := runJobs(t.Context(), vmSuite{in, testProgram}.jobs(), cases)
+	if err != nil {
+		t.Error(err)
+	}
 	got := make(map[string]int)
-	s := vmSuite{in: in, cases: conformance.Cases(), program: testProgram(t), report: func(r conformance.Result) {
+	for _, r := range results {
 		if r.Rung != "vm" {
 			t.Errorf("%s reports rung %q", r.Case, r.Rung)
 		}
-		got[fmt.Sprintf("%s/%s/%s", r.QEMU, r.Mode, r.Case)]++
-		t.Run(fmt.Sprintf("%s/%s/%s", r.QEMU, r.Mode, r.Case), func(t *testing.T) {
-			t.Logf("%.0f ms", r.MS)
+		name := fmt.Sprintf("%s/%s/%s", r.QEMU, r.Mode, r.Case)
+		got[name]++
+		t.Run(name, func(t *testing.T) {
 			switch r.Outcome {
 			case conformance.Fail:
 				t.Error(r.Why)
@@ -46,23 +44,15 @@ func TestConformanceVM(t *testing.T) {
 				t.Skip(r.Why)
 			}
 		})
-	}}
-	if err := s.run(t.Context()); err != nil {
-		t.Fatal(err)
 	}
 	want := 0
 	for _, m := range conformance.Modes {
-		for _, v := range conformance.Variants(s.cases) {
-			want += len(conformance.CasesFor(s.cases, v, m)) * len(in.QEMUs)
+		for _, v := range conformance.Variants(cases) {
+			want += len(conformance.CasesFor(cases, v, m)) * len(in.QEMUs)
 		}
 	}
-	if len(got) != want {
-		t.Errorf("%d results, want %d", len(got), want)
-	}
-	for name, n := range got {
-		if n != 1 {
-			t.Errorf("%s was reported %d times", name, n)
-		}
+	if len(got) != want || len(results) != want {
+		t.Errorf("%d results of %d cases, want %d", len(results), len(got), want)
 	}
 }
 
@@ -72,12 +62,11 @@ func TestConformanceVMBroken(t *testing.T) {
 	in := vm.Require(t)
 	cases := conformance.CasesFor(conformance.Cases(), conformance.Variant{}, conformance.Legacy)[:2]
 	var got []conformance.Result
-	program := testProgram(t)
-	s := vmSuite{in: in, cases: cases, report: func(r conformance.Result) { got = append(got, r) }, program: func(args ...string) vm.Machine {
+	s := vmSuite{in: in, program: func(args ...string) (vm.Machine, error) {
 		// The first case in the first mode, and then a mode that there is not.
-		return program(args[0], "--mode", "legacy", "--mode", "sideways", cases[0].Name)
+		return testProgram(args[0], "--mode", "legacy", "--mode", "sideways", cases[0].Name)
 	}}
-	b := vmBoot{suite: &s, qemu: in.QEMUs[0], modes: vmModes[0], cases: cases}
+	b := vmBoot{suite: s, qemu: in.QEMUs[0], modes: vmModes[0], cases: cases, report: func(r conformance.Result) { got = append(got, r) }}
 	if err := b.run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -98,15 +87,15 @@ func TestConformanceVMBroken(t *testing.T) {
 // context that has ended ends it.
 func TestConformanceVMUnavailable(t *testing.T) {
 	var got []conformance.Result
-	s := vmSuite{
-		in:      provision.Installed{QEMUs: []provision.QEMU{{Path: "/nowhere", Version: "7.2.0"}}},
-		cases:   conformance.CasesFor(conformance.Cases(), conformance.Variant{}, conformance.ScalableFirst),
-		report:  func(r conformance.Result) { got = append(got, r) },
-		program: func(...string) vm.Machine { return vm.Machine{} },
+	s := vmSuite{program: func(...string) (vm.Machine, error) { return vm.Machine{}, errInjected }}
+	q := provision.QEMU{Path: "/nowhere", Version: "7.2.0"}
+	first := []conformance.Mode{conformance.ScalableFirst}
+	cases := conformance.CasesFor(conformance.Cases(), conformance.Variant{}, first...)
+	run := func(ctx context.Context) error {
+		return s.run(ctx, q, first, cases, func(r conformance.Result) { got = append(got, r) })
 	}
-	b := vmBoot{suite: &s, qemu: s.in.QEMUs[0], modes: []conformance.Mode{conformance.ScalableFirst}, cases: s.cases}
-	if err := b.run(t.Context()); err != nil || len(got) != len(s.cases) {
-		t.Errorf("%d results of %d cases, %v", len(got), len(s.cases), err)
+	if err := run(t.Context()); err != nil || len(got) != len(cases) {
+		t.Errorf("%d results of %d cases, %v", len(got), len(cases), err)
 	}
 	for _, r := range got {
 		if r.Outcome != conformance.Skip || !strings.Contains(r.Why, "first-stage") {
@@ -115,7 +104,11 @@ func TestConformanceVMUnavailable(t *testing.T) {
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := s.run(ended); !errors.Is(err, context.Canceled) {
+	if err := run(ended); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want that of the context", err)
+	}
+	q.Version = "10.0.2"
+	if err := run(t.Context()); !errors.Is(err, errInjected) {
+		t.Errorf("error %v, want why the program is not there", err)
 	}
 }

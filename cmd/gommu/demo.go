@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"gommu/pci"
 	"gommu/qemu-tests/provision"
 )
 
@@ -42,18 +41,18 @@ func newDemo() *cobra.Command {
 			"device reach for memory that is not mapped and shows the fault that the unit recorded; and checks that a page cannot be\n" +
 			"reached after it was unmapped and invalidated. The exit code is 0 only if all of it held.\n\n" +
 			"Rungs:\n" +
+			"  model  a strict model of a unit in this process; needs nothing\n" +
 			"  qtest  QEMU's VT-d without a guest: this process writes the tables that the unit walks\n" +
 			"  vm     VFIO type 1 on a stock Linux kernel in a QEMU guest\n" +
 			"  vfio   VFIO type 1 on this machine; needs an edu device (1234:11e8)\n\n" +
-			"Without --on: vfio where this machine has such a device behind an IOMMU, else vm where QEMU and a kernel are set up, else\n" +
-			"qtest. QEMU and the kernel are set up first if they are missing (see gommu setup).",
+			"Without --on: model, or vfio with --device. QEMU and the kernel are set up first if they are missing (see gommu setup).",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runDemo(cmd, opts)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&opts.on, "on", "", "rung: qtest, vm or vfio")
+	f.StringVar(&opts.on, "on", "", "rung: model, qtest, vm or vfio (default model)")
 	f.BoolVar(&opts.asJSON, "json", false, "print one JSON object")
 	f.StringVar(&opts.device, "device", "", "vfio: address of the function, such as 0000:00:03.0")
 	f.Uint64Var(&opts.dmaMask, "dma-mask", 0, "vfio: the edu device's dma_mask property (default 28 bits)")
@@ -81,37 +80,16 @@ func runDemo(cmd *cobra.Command, opts demoOptions) error {
 func chooseRung(opts *demoOptions, r *report) error {
 	switch opts.on {
 	case "":
-		if err := bestRung(opts, r); err != nil {
-			return err
+		opts.on, r.Why = "model", "it needs nothing; --on has the others"
+		if opts.device != "" {
+			opts.on, r.Why = "vfio", "a device was named"
 		}
-	case "qtest", "vm", "vfio":
+	case "model", "qtest", "vm", "vfio":
 	default:
-		return fmt.Errorf("%w: %q; take --on qtest, vm or vfio", errRung, opts.on)
+		return fmt.Errorf("%w: %q; take --on model, qtest, vm or vfio", errRung, opts.on)
 	}
 	if opts.on != "vfio" && (opts.device != "" || opts.dmaMask != 0) {
 		return errForVFIO
-	}
-	return nil
-}
-
-func bestRung(opts *demoOptions, r *report) error {
-	if opts.device != "" {
-		opts.on, r.Why = "vfio", "a device was named"
-		return nil
-	}
-	if edus, err := findEdu(pci.Sysfs{}); err == nil && len(edus) > 0 && edus[0].Group >= 0 {
-		opts.on, r.Why = "vfio", fmt.Sprintf("this machine has an edu device behind an IOMMU, %s", edus[0].Address)
-		return nil
-	}
-	const noEdu = "this machine has no edu device behind an IOMMU; "
-	_, err := provision.FindKernel(provision.Options{})
-	switch {
-	case err == nil:
-		opts.on, r.Why = "vm", noEdu+"a guest kernel is set up"
-	case errors.Is(err, provision.ErrNoKernel):
-		opts.on, r.Why = "qtest", noEdu+"no guest kernel is set up (gommu setup gets it, for vm)"
-	default:
-		return err
 	}
 	return nil
 }
@@ -136,7 +114,10 @@ func perform(ctx context.Context, r *report, ready func() (rungRun, error)) erro
 
 // makeReady sees to it that the rung has what it needs.
 func makeReady(cmd *cobra.Command, opts demoOptions) (rungRun, error) {
-	if opts.on == "vfio" {
+	switch opts.on {
+	case "model":
+		return demoModel, nil
+	case "vfio":
 		return func(ctx context.Context, r *report) error { return demoVFIO(ctx, opts, r) }, nil
 	}
 	in, err := testHardware(cmd, opts, provision.Options{NoKernel: opts.on == "qtest"})

@@ -143,10 +143,10 @@ func (s *vfioStage) close(r *report) error {
 	return errors.Join(errs...)
 }
 
-func (s *vfioStage) engine() *edu.Device { return s.edu }
-func (s *vfioStage) invalidates() bool   { return false }
-func (s *vfioStage) invalidate() error   { return nil }
-func (s *vfioStage) outside() uint64     { return vfioOutside }
+func (s *vfioStage) engine() engine    { return s.edu }
+func (s *vfioStage) invalidates() bool { return false }
+func (s *vfioStage) invalidate() error { return nil }
+func (s *vfioStage) outside() uint64   { return vfioOutside }
 
 func (s *vfioStage) mapPage() (page, error) { return s.pool.Get() }
 

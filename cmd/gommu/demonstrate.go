@@ -18,7 +18,7 @@ import (
 // IOMMU, and memory that can be mapped for it page by page.
 type stage interface {
 	// engine is the device, which can copy between its buffer and an IOVA.
-	engine() *edu.Device
+	engine() engine
 	// mapPage gives a page of memory that is mapped for the device to read and
 	// write, and release takes it back, whatever became of its mapping.
 	mapPage() (page, error)
@@ -37,6 +37,13 @@ type stage interface {
 	// changed counts the bytes that changed since the call before in memory
 	// other than the given pages: in what the device had no business with.
 	changed(except ...page) int
+}
+
+// An engine is a device with a buffer of demoBytes or more. It reads n bytes of
+// memory at an IOVA into it at offset off, and writes them from there.
+type engine interface {
+	ReadMemory(ctx context.Context, iova uint64, off, n int) error
+	WriteMemory(ctx context.Context, iova uint64, off, n int) error
 }
 
 // A page is a mapped page: the device reaches mem at iova.

@@ -1,7 +1,7 @@
 //go:build linux
 
 // Command gommu sets up and shows gommu's test hardware and inspects the
-// machine's own (setup, doctor, devices and demo), and compares the resource pool with its like (pool).
+// machine's own (setup, doctor, devices and demo), judges units (conformance), and compares the resource pool with its like (pool).
 // It runs on Linux only.
 package main
 
@@ -46,7 +46,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newSetup(), newDoctor(), newDevices(), newDemo(), newPool())
+	root.AddCommand(newSetup(), newDoctor(), newDevices(), newDemo(), newConformance(), newPool())
 	root.AddCommand(newConformanceGuest())
 	return root
 }

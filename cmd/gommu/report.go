@@ -15,7 +15,7 @@ import (
 // A report is what a demonstration found. OK is true only when all of it held.
 type report struct {
 	OK        bool   `json:"ok"`
-	Rung      string `json:"rung"`          // qtest, vm or vfio
+	Rung      string `json:"rung"`          // model, qtest, vm or vfio
 	Why       string `json:"why,omitempty"` // why this rung, when none was asked for
 	Device    string `json:"device"`        // the function that did the DMA
 	Unit      unit   `json:"unit"`

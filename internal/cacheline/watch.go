@@ -20,7 +20,7 @@ var (
 
 // Watch calls f with the words of every Flush from now on, until stop: in
 // the goroutine that flushes, before its Flush returns, for several goroutines at
-// once. The words' lines are written back as they are then or later. It is for
+// once. The lines are written back as they are then or later. It is for
 // models of memory that see only what was flushed, and works on all
 // architectures. A Flush that runs when stop is called may still call f.
 func Watch(f func(words []uint64)) (stop func()) { return watch(&watcher{flush: f}) }

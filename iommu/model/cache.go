@@ -2,38 +2,45 @@ package model
 
 import "math/bits"
 
-// caches are all address translation caches (section 6.2).
+// caches are all address translation caches (section 6.2), with the tags of
+// table 17 there: what they are looked up by is their key, what they are
+// invalidated by is in the entries.
 type caches struct {
-	contexts map[uint16]*context
-	pasids   map[pasidKey]*binding // scalable mode
-	spaces   map[spaceKey]*space
+	contexts   map[uint16]*context
+	pasids     map[requesterKey]*binding // scalable mode
+	requesters map[requesterKey]*requester
+	spaces     map[spaceKey]*space
+	first      bool // there may be IOTLB entries of first stages
 }
 
-type pasidKey struct {
+// A requesterKey is what IOTLB and PASID cache are looked up by: the IOTLB by
+// noPASID for requests without.
+type requesterKey struct {
 	source uint16
 	pasid  uint32
 }
 
-// A spaceKey is what translations are tagged with: the domain id, and for a first
-// stage the PASID (section 6.2.1).
-type spaceKey struct {
-	domain uint16
-	pasid  uint32 // noPASID for second stages and pass-through
-}
-
 const noPASID = ^uint32(0)
 
-// A space holds the translations that are cached under one tag. It stays when it
-// is emptied, so bindings may point to it.
-type space struct {
-	spaceKey
-	leaves [3]map[uint64]leaf  // IOTLB: 4 KiB, 2 MiB, 1 GiB; by page number
-	tables [4]map[uint64]table // paging-structure caches: entries of level 2 to 5
+// A requester holds the IOTLB entries of one device's requests without PASID, or
+// with one: for pages of 4 KiB, 2 MiB and 1 GiB, by page number.
+type requester [3]map[uint64]leaf
+
+// A spaceKey is what paging-structure entries are tagged with: the domain id, and
+// for a first stage the PASID.
+type spaceKey struct {
+	domain uint16
+	pasid  uint32 // noPASID for second stages
 }
+
+// A space holds paging-structure cache entries of level 2 to 5. It stays when it
+// is emptied, so bindings may point to it.
+type space [4]map[uint64]table
 
 // A leaf is an IOTLB entry.
 type leaf struct {
 	out   uint64 // bus address of the page
+	by    *binding
 	perm  permission
 	dirty bool   // writes need no walk to set a dirty bit
 	wrong defect // of an entry that is cached in caching mode though it does not translate
@@ -68,7 +75,8 @@ const (
 
 func (c *caches) init() {
 	c.contexts = make(map[uint16]*context)
-	c.pasids = make(map[pasidKey]*binding)
+	c.pasids = make(map[requesterKey]*binding)
+	c.requesters = make(map[requesterKey]*requester)
 	c.spaces = make(map[spaceKey]*space)
 }
 
@@ -77,66 +85,74 @@ func (c *caches) space(domain uint16, pasid uint32) *space {
 	key := spaceKey{domain, pasid}
 	s := c.spaces[key]
 	if s == nil {
-		s = &space{spaceKey: key}
-		for i := range s.leaves {
-			s.leaves[i] = make(map[uint64]leaf)
-		}
-		for i := range s.tables {
-			s.tables[i] = make(map[uint64]table)
+		s = new(space)
+		for i := range s {
+			s[i] = make(map[uint64]table)
 		}
 		c.spaces[key] = s
 	}
 	return s
 }
 
-// find is the translation of an IOVA in the IOTLB, and its size as a shift.
-func (s *space) find(iova uint64) (leaf, int, bool) {
-	if l, ok := s.leaves[0][iova>>12]; ok {
-		return l, 12, true
+// requester is where the IOTLB entries for a request are.
+func (c *caches) requester(r *request) *requester {
+	key := r.key()
+	q := c.requesters[key]
+	if q == nil {
+		q = new(requester)
+		for i := range q {
+			q[i] = make(map[uint64]leaf)
+		}
+		c.requesters[key] = q
 	}
-	if l, ok := s.leaves[1][iova>>21]; ok {
-		return l, 21, true
-	}
-	l, ok := s.leaves[2][iova>>30]
-	return l, 30, ok
+	return q
 }
 
-// drop empties the space.
-func (s *space) drop() {
-	for _, m := range s.leaves {
-		clear(m)
+// find is the translation of an IOVA, and the page's size as a shift.
+func (q *requester) find(iova uint64) (leaf, int, bool) {
+	for i := range q {
+		if l, ok := q[i][iova>>shiftOf(i+1)]; ok {
+			return l, shiftOf(i + 1), true
+		}
 	}
-	for _, m := range s.tables {
-		clear(m)
-	}
+	return leaf{}, 0, false
 }
 
-// dropRange drops the translations of any page in [first, last], and the
-// paging-structure entries that lead to one of them unless only leaves are meant.
-func (s *space) dropRange(first, last uint64, leavesOnly bool) {
-	for i, m := range s.leaves {
-		dropKeys(m, first>>shiftOf(i+1), last>>shiftOf(i+1))
-	}
-	if leavesOnly {
-		return
-	}
-	for i, m := range s.tables {
-		dropKeys(m, first>>shiftOf(i+2), last>>shiftOf(i+2))
+// dropLeaves drops the IOTLB entries of any page in [first, last] that match.
+func (c *caches) dropLeaves(first, last uint64, match func(*binding) bool) {
+	for _, q := range c.requesters {
+		for i, m := range q {
+			dropKeys(m, first>>shiftOf(i+1), last>>shiftOf(i+1), func(l leaf) bool { return match(l.by) })
+		}
 	}
 }
 
-// dropKeys deletes the keys from first to last.
-func dropKeys[V any](m map[uint64]V, first, last uint64) {
+// dropTables drops the paging-structure entries on the way to any page in [first,
+// last] whose tag matches.
+func (c *caches) dropTables(first, last uint64, match func(spaceKey) bool) {
+	for key, s := range c.spaces {
+		if match(key) {
+			for i, m := range s {
+				dropKeys(m, first>>shiftOf(i+2), last>>shiftOf(i+2), func(table) bool { return true })
+			}
+		}
+	}
+}
+
+// dropKeys deletes the keys from first to last whose values match.
+func dropKeys[V any](m map[uint64]V, first, last uint64, match func(V) bool) {
 	if last-first < uint64(len(m)) {
 		for k := first; ; k++ {
-			delete(m, k)
+			if v, ok := m[k]; ok && match(v) {
+				delete(m, k)
+			}
 			if k == last {
 				return
 			}
 		}
 	}
-	for k := range m {
-		if k >= first && k <= last {
+	for k, v := range m {
+		if k >= first && k <= last && match(v) {
 			delete(m, k)
 		}
 	}

@@ -57,15 +57,15 @@ func (u *Unit) command(v uint32) {
 }
 
 // setRoot latches the root table pointer. Caches stay, unless CAP.ESRTPS (section
-// 11.4.4.1, SRTP).
+// 6.6).
 func (u *Unit) setRoot() {
 	v := u.regs.rtaddr
 	mode := v >> 10 & 3
 	if v&0x3ff != 0 || v>>u.cfg.HostWidth != 0 {
 		u.violation("RTADDR %#x has reserved bits set", v)
 	}
-	if u.on && mode != u.root.mode {
-		u.violation("the translation table mode changes from %d to %d while translation is on (section 11.4.5)", u.root.mode, mode)
+	if u.on && mode != u.root.mode && !u.cfg.EnhancedRootPointer {
+		u.violation("the translation table mode changes from %d to %d while translation is on (section 6.6)", u.root.mode, mode)
 	}
 	if mode == modeScalable && u.regs.gsts&globalQIE != 0 && u.queue.address&queueWide == 0 {
 		u.violation("scalable mode with 128-bit descriptors: IQA.DW must be 1 (section 11.4.9.3)")
@@ -86,6 +86,7 @@ func (u *Unit) enableTranslation(on bool) {
 		u.regs.gsts |= globalTE
 	} else {
 		u.regs.gsts &^= globalTE
+		u.faults.next = 0 // section 7.2.1
 	}
 }
 

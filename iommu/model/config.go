@@ -162,7 +162,7 @@ func (c *Config) extended() uint64 {
 	return v | set(
 		bit{0, c.Coherent}, bit{1, !c.NoQueue}, bit{2, c.DeviceTLB}, bit{6, !c.NoPassThrough}, bit{7, c.SnoopControl},
 		bit{40, pasid}, bit{43, c.Scalable}, bit{45, c.Scalable && c.AccessedDirty && !c.NoSecondStage},
-		bit{46, c.Scalable && !c.NoSecondStage}, bit{47, c.Scalable && !c.NoFirstStage}, bit{48, c.Scalable && c.Coherent})
+		bit{46, c.Scalable && !c.NoSecondStage}, bit{47, c.Scalable && !c.NoFirstStage}, bit{48, c.Scalable && c.Coherent}, bit{49, c.Scalable})
 }
 
 type bit struct {

@@ -47,6 +47,9 @@ func (u *Unit) context(source uint16) *context {
 	}
 	if c.wrong == 0 || u.cfg.CachingMode && c.wrong.cached() {
 		u.caches.contexts[source] = c
+		if c.legacy && c.wrong == 0 {
+			u.checkDomain(&c.binding)
+		}
 	}
 	return c
 }
@@ -106,7 +109,7 @@ func (u *Unit) legacyContext(source uint16) *context {
 		return wrongContext(contextInvalid, silent)
 	}
 	c := &context{devices: kind == typeAll}
-	c.binding = binding{quiet: silent, legacy: true, stage: secondStage, domain: uint16(hi >> 8), levels: levels, root: lo & nextTable, snoop: u.cfg.Coherent}
+	c.binding = binding{quiet: silent, legacy: true, pasid: noPASID, stage: secondStage, domain: uint16(hi >> 8), levels: levels, root: lo & nextTable, snoop: u.cfg.Coherent}
 	if kind == typePassThrough {
 		c.stage = passThrough
 		if widthOf(levels) != u.cfg.width() {
@@ -117,17 +120,41 @@ func (u *Unit) legacyContext(source uint16) *context {
 	return c
 }
 
+// checkDomain looks for entries in use that share a domain id and must not
+// (sections 6.2.2.1 and 6.2.3.1): the caches do not tell their tables apart.
+func (u *Unit) checkDomain(b *binding) {
+	if b.domain == 0 && u.cfg.CachingMode {
+		u.violation("domain id 0 is used in caching mode (section 6.2.2.1)")
+	}
+	check := func(o *binding) {
+		switch {
+		case o == b || o.wrong != 0 || o.domain != b.domain:
+		case o.stage == secondStage && b.stage == secondStage && (o.root != b.root || o.levels != b.levels):
+			u.violation("domain id %d is used with second stages at %#x and %#x (sections 6.2.2.1, 6.2.3.1)", b.domain, o.root, b.root)
+		case !b.legacy && (o.stage == secondStage) != (b.stage == secondStage):
+			u.violation("domain id %d is used with and without a second stage (section 6.2.3.1)", b.domain)
+		case o.stage == firstStage && b.stage == firstStage && o.pasid == b.pasid && (o.root != b.root || o.levels != b.levels):
+			u.violation("domain id %d and PASID %d are used with first stages at %#x and %#x (section 6.2.3.1)", b.domain, b.pasid, o.root, b.root)
+		}
+	}
+	for _, c := range u.caches.contexts {
+		if c.legacy {
+			check(&c.binding)
+		}
+	}
+	for _, o := range u.caches.pasids {
+		check(o)
+	}
+}
+
 // binding finds what applies to a request, in caches or memory.
 func (u *Unit) binding(r *request) *binding {
-	c := u.context(r.source)
-	switch {
-	case c.wrong != 0:
-		return &c.binding
-	case c.scalable:
-		return u.pasidBinding(c, r)
-	case r.hasPASID:
-		return &binding{wrong: legacyPASID, quiet: c.quiet}
-	default:
-		return &c.binding
+	if r.hasPASID && u.root.mode == modeLegacy {
+		return &binding{wrong: legacyPASID}
 	}
+	c := u.context(r.source)
+	if c.wrong == 0 && c.scalable {
+		return u.pasidBinding(c, r)
+	}
+	return &c.binding
 }

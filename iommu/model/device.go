@@ -72,6 +72,14 @@ type request struct {
 	kind     uint8 // of address
 }
 
+// key is what the IOTLB is looked up by.
+func (r *request) key() requesterKey {
+	if r.hasPASID {
+		return requesterKey{r.source, r.pasid}
+	}
+	return requesterKey{r.source, noPASID}
+}
+
 // Read reads len(dst) bytes at an IOVA. Where a page is blocked, and behind it,
 // the device gets zeros: nothing of memory.
 func (d *Device) Read(iova uint64, dst []byte) error {
@@ -144,44 +152,20 @@ func (u *Unit) move(addr uint64, r *request, buf []byte) error {
 	return nil
 }
 
-// Requests without PASID to these addresses are interrupts (section 3.14, Handling
-// Requests to Interrupt Address Range).
+// Requests without PASID to these addresses are interrupts (section 3.15).
 func interruptRange(addr uint64) bool { return addr>>20 == 0xfee }
 
-// cached translates a request for which everything is in the caches and in
-// order. What is not is left to resolve.
+// cached translates a request that the IOTLB lets through. All others are left to
+// resolve.
 func (u *Unit) cached(r *request) (uint64, bool) {
 	if !u.on || interruptRange(r.iova) {
 		return 0, false
 	}
-	c := u.caches.contexts[r.source]
-	if c == nil || c.wrong != 0 {
+	l, shift, ok := u.hit(r)
+	if !ok {
 		return 0, false
 	}
-	b := &c.binding
-	if c.scalable {
-		pasid := c.ridPASID
-		if r.hasPASID {
-			if !c.pasids {
-				return 0, false
-			}
-			pasid = r.pasid
-		}
-		b = u.caches.pasids[pasidKey{r.source, pasid}]
-		if b == nil || b.wrong != 0 {
-			return 0, false
-		}
-	} else if r.hasPASID {
-		return 0, false
-	}
-	if u.beyond(b, r.iova) != 0 {
-		return 0, false
-	}
-	l, shift, ok := b.space.find(r.iova)
-	if !ok || l.wrong != sound || r.write && !l.dirty {
-		return 0, false
-	}
-	addr, why := u.output(b, r, l, shift)
+	addr, why := u.output(r, l, shift)
 	return addr, why == 0
 }
 
@@ -203,16 +187,27 @@ func (u *Unit) resolve(r *request, buf []byte) (uint64, reason, error) {
 		}
 		return r.iova, 0, nil
 	}
-	b := u.binding(r)
-	addr, why := uint64(0), b.wrong
-	if why == 0 {
-		addr, why = u.translate(b, r)
-	}
+	addr, b, why := u.lookup(r)
 	if why == 0 {
 		return addr, 0, nil
 	}
 	u.blocked(b, r, why)
 	return 0, why, ErrBlocked
+}
+
+// lookup translates a request: from the IOTLB, or through the entries for it. It
+// also says which entry applied.
+func (u *Unit) lookup(r *request) (uint64, *binding, reason) {
+	if l, shift, ok := u.hit(r); ok {
+		addr, why := u.output(r, l, shift)
+		return addr, l.by, why
+	}
+	b := u.binding(r)
+	if b.wrong != 0 {
+		return 0, b, b.wrong
+	}
+	addr, why := u.translate(b, r)
+	return addr, b, why
 }
 
 // blocked records a fault, unless the entries on the way say not to.

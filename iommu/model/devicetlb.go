@@ -53,10 +53,7 @@ func (d *Device) access(r *request, buf []byte) (reason, error) {
 	if d.tlb.pages == nil { // switched off just now
 		return d.u.alone(r, buf)
 	}
-	key := devicePage{noPASID, r.iova / pageSize}
-	if r.hasPASID {
-		key.pasid = r.pasid
-	}
+	key := devicePage{r.key().pasid, r.iova / pageSize}
 	l, ok := d.tlb.pages[key]
 	if !ok || r.write && l.perm&mayWrite == 0 || !r.write && l.perm&mayRead == 0 {
 		var why reason
@@ -74,7 +71,7 @@ func (d *Device) access(r *request, buf []byte) (reason, error) {
 }
 
 // ask answers a request for a translation of a page. That there is none, or no
-// permission, is an answer and no fault (section 4.2.3).
+// permission, is an answer and no fault (section 7.1.2).
 func (u *Unit) ask(r request) (leaf, reason) {
 	if !u.on {
 		return leaf{out: r.iova &^ (pageSize - 1), perm: mayAll}, 0
@@ -83,18 +80,14 @@ func (u *Unit) ask(r request) (leaf, reason) {
 	if why := u.admit(&r); why != 0 {
 		return leaf{}, why
 	}
-	b := u.binding(&r)
-	addr, why := uint64(0), b.wrong
-	if why == 0 {
-		addr, why = u.translate(b, &r)
-	}
+	addr, b, why := u.lookup(&r)
 	if why != 0 {
 		if !why.answered() {
 			u.blocked(b, &r, why)
 		}
 		return leaf{}, why
 	}
-	l, _, _ := b.space.find(r.iova)
+	l, _, _ := u.caches.requester(&r).find(r.iova)
 	l.out = addr &^ (pageSize - 1)
 	if !l.dirty {
 		l.perm &^= mayWrite // the device asks again, for the dirty bit
@@ -103,10 +96,12 @@ func (u *Unit) ask(r request) (leaf, reason) {
 }
 
 // answered says whether a request for a translation gets an answer without
-// permissions instead of a fault.
+// permissions instead of a fault (table 30).
 func (r reason) answered() bool {
 	switch r {
-	case noWrite, noRead, firstAbsent, secondAbsent, notUser, scalableNoWrite, scalableNoRead:
+	case beyondWidth, noWrite, noRead, directoryAbsent, pasidAbsent,
+		firstAccess, firstAbsent, firstReserved, firstRoot, firstMark, secondAbsent,
+		notCanonical, notUser, beyondUnit, beyondStage, scalableNoWrite, scalableNoRead:
 		return true
 	}
 	return false
@@ -141,6 +136,7 @@ func (u *Unit) dropDevice(d *descriptor) bool {
 	}
 	device := u.devices[source]
 	if device == nil || device.tlb.pages == nil || device.tlb.mute {
+		u.queue.silent = source
 		return false
 	}
 	// With S, the lowest 0 among the address bits says how many are left out.

@@ -143,17 +143,21 @@ func TestDeviceTLBRequests(t *testing.T) {
 	r.lawful()
 }
 
-// TestDeviceTimeout: a device that does not answer ends the wait with ITE; the
-// rest of what was asked is done, and after clearing the queue goes on.
+// TestDeviceTimeout: a device that does not answer ends the wait with ITE. What
+// was asked behind it is not done; after clearing, the queue goes on.
 func TestDeviceTimeout(t *testing.T) {
-	r, _ := legacy(t, model.Config{DeviceTLB: true}, 4)
+	r, top := legacy(t, model.Config{DeviceTLB: true}, 4)
 	d := r.Device(source)
+	r.fill(dataBase)
+	r.page(top, 0x5000, dataBase, rw)
+	r.reads(d, 0x5000, dataBase)
+	r.page(top, 0x5000, 0, 0)
 	for range 2 {
 		d.SetATS(true)
 		d.SetMute(true)
-		r.push(deviceInv(source, 0, 0), r.wait())
-		if r.done() || r.Read32(regFSTS) != 1<<6 || r.Read64(regIQH) != r.tail {
-			t.Errorf("FSTS %#x, head %#x, tail %#x", r.Read32(regFSTS), r.Read64(regIQH), r.tail)
+		r.push(deviceInv(source, 0, 0), iotlbInv(global, 0, 0, 0, 0), r.wait())
+		if r.done() || r.Read32(regFSTS) != 1<<6 || r.Read64(regIQH) != r.tail || r.Read64(regIQERCD) != source<<32 {
+			t.Errorf("FSTS %#x, head %#x, tail %#x, IQERCD %#x", r.Read32(regFSTS), r.Read64(regIQH), r.tail, r.Read64(regIQERCD))
 		}
 		head := r.tail
 		r.push(r.wait())
@@ -168,6 +172,7 @@ func TestDeviceTimeout(t *testing.T) {
 		r.invalidate(deviceInv(source, 0, 0))
 	}
 	d.SetATS(false)
+	r.reads(d, 0x5000, dataBase)
 	r.push(deviceInv(source, 0, 0), r.wait())
 	if r.done() || r.Read32(regFSTS) != 1<<6 {
 		t.Errorf("a device without TLB answers; FSTS %#x", r.Read32(regFSTS))

@@ -12,20 +12,23 @@
 // misses an invalidation, a flush of a cache line or of the write buffer, or
 // makes an invalidation a page too small, sees stale entries here every time.
 // Invalidations from the queue happen only when a wait descriptor is reached,
-// because only that tells software that they are done (section 6.5.2.8).
+// because only that tells software that they are done (section 6.5.2.9).
 //
 // What software must not do, but what no fault reports, is noted in words:
 // Unit.Violations.
 //
 // # Where the specification leaves a choice
 //
-// Context and PASID entries, translations of all page sizes and paging-structure
-// entries are cached, the latter two tagged with the domain id (and with the
-// PASID for a first stage). Entries that are not present or wrong are cached only
-// in caching mode, of the first stage never. A translation is cached with its
-// permissions, also if they forbid the access that found it. Faults of one
-// requester are collapsed only with Config.CollapseFaults. The queue runs inside
-// the register write that moves its tail.
+// All caches are tagged as table 17 of section 6.2.1 says: an IOTLB entry is found
+// by requester and IOVA whatever has become of the context entry, and dropped by the
+// domain id that it was made with; paging-structure entries are found by domain
+// id, so tables that share one by mistake are mixed up. A superpage is one entry.
+// Pass-through is cached like a mapping. What faulted is cached only in caching mode,
+// of a first stage never. Faults of one requester are collapsed only with
+// Config.CollapseFaults. The queue runs inside the register write that moves its
+// tail. What is illegal in the interrupt range is blocked without a fault record,
+// there being no interrupt remapping. When a device TLB does not answer, nothing
+// that was queued behind its invalidation is done.
 //
 // # Ownership, blocking, concurrency
 //
@@ -41,5 +44,5 @@
 // fault logging, performance monitoring.
 //
 // Sections are those of the "Intel Virtualization Technology for Directed I/O
-// Architecture Specification", revision 4.0.
+// Architecture Specification", revision 5.10.
 package model

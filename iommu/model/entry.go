@@ -7,7 +7,7 @@ const (
 	secondAccessed = 1 << 8
 	secondDirty    = 1 << 9
 	secondSnoop    = 1 << 11
-	secondTM       = 1 << 62
+	secondIOWrite  = 1 << 62 // of a permission that only later units have
 
 	firstPresent    = 1 << 0
 	firstWrite      = 1 << 1
@@ -63,14 +63,14 @@ func (u *Unit) decode(b *binding, v uint64, level int) entry {
 }
 
 // reserved are the bits that must be 0 in a present entry. A unit without a size
-// of superpage reserves the bit that asks for it.
+// of superpage reserves the bit that asks for it; first stages always have 2 MiB.
 func (u *Unit) reserved(b *binding, isLeaf bool, level int) uint64 {
 	mask := uint64(entryAddress) &^ (1<<u.cfg.HostWidth - 1)
 	super := level > 1 && isLeaf
 	if super {
 		mask |= (1<<shiftOf(level) - 1) & entryAddress
 	}
-	if level > 3 || super && (level == 2 && u.cfg.No2M || level == 3 && u.cfg.No1G) {
+	if level > 3 || super && (level == 2 && u.cfg.No2M && b.stage == secondStage || level == 3 && u.cfg.No1G) {
 		mask |= entrySuper
 	}
 	if b.stage == firstStage {
@@ -82,10 +82,7 @@ func (u *Unit) reserved(b *binding, isLeaf bool, level int) uint64 {
 	if !isLeaf || !u.cfg.SnoopControl {
 		mask |= secondSnoop
 	}
-	if !isLeaf || !u.cfg.DeviceTLB {
-		mask |= secondTM
-	}
-	return mask
+	return mask | secondIOWrite
 }
 
 // attempts bounds how often an entry that keeps changing is read again.
@@ -123,7 +120,10 @@ func (u *Unit) load(b *binding, r *request, addr uint64, level int, way permissi
 			return e, 0
 		}
 	}
-	return entry{}, markFailed
+	if b.stage == firstStage {
+		return entry{}, firstMarkFailed
+	}
+	return entry{}, secondMarkFailed
 }
 
 func (b *binding) accessed() uint64 {

@@ -96,7 +96,7 @@ func (u *Unit) clearFaultStatus(v uint32) {
 	u.queue.errors &^= v & (faultClearable &^ faultOverflow)
 	u.faultsCleared()
 	if stopped && u.queue.errors == 0 {
-		u.runQueue() // section 6.5.2.10: fetching goes on
+		u.runQueue() // section 6.5.2.11: fetching goes on
 	}
 }
 

@@ -43,7 +43,7 @@ func TestLegacyReasons(t *testing.T) {
 		{"context high", 0xb, false, true, 0, func(r *rig, _ uint64) { e := r.contextEntry(source) + 8; r.put(e, r.get(e)|1<<24) }},
 		{"context bit 71", 0xb, false, true, 0, func(r *rig, _ uint64) { e := r.contextEntry(source) + 8; r.put(e, r.get(e)|1<<7) }},
 		{"leaf SNP", 0xc, false, true, 0x5000, func(r *rig, top uint64) { r.page(top, 0x5000, dataBase, rw|1<<11) }},
-		{"leaf TM", 0xc, false, true, 0x5000, func(r *rig, top uint64) { r.page(top, 0x5000, dataBase, rw|1<<62) }},
+		{"leaf bit 62", 0xc, false, true, 0x5000, func(r *rig, top uint64) { r.page(top, 0x5000, dataBase, rw|1<<62) }},
 		{"leaf address", 0xc, false, true, 0x5000, func(r *rig, top uint64) { r.page(top, 0x5000, 1<<46, rw) }},
 		{"2M address", 0xc, false, true, 0x5000, func(r *rig, top uint64) { r.put(r.entry(top, 4, 0x5000, 2, 0), 1<<12|1<<7|rw) }},
 		{"1G address", 0xc, false, true, 0x5000, func(r *rig, top uint64) { r.put(r.entry(top, 4, 0x5000, 3, 0), 1<<29|1<<7|rw) }},
@@ -147,6 +147,14 @@ func TestRecords(t *testing.T) {
 	fault(source + 6) // not collapsed
 	if who(2) != 1<<63|source+6 {
 		t.Errorf("record %#x", who(2))
+	}
+	fault(source + 6)
+	r.Write32(regFRCD+12, 1<<31)
+	r.Write32(regGCMD, r.Read32(regGSTS)&^(srtp|te))
+	r.Write32(regGCMD, r.Read32(regGSTS)&^srtp|te)
+	fault(source + 7)
+	if who(0) != 1<<63|source+7 {
+		t.Errorf("record %#x after switching off and on", who(0))
 	}
 }
 

@@ -8,23 +8,26 @@ const (
 	selective  = 3 // contexts: of devices; IOTLB: of pages
 )
 
-// perform does what the queue has put off. It says false if an answer never came
-// (section 6.5.2.10, ITE): then the wait that asked for it is not answered.
+// perform does what the queue has put off. It says false if a device never
+// answered (section 6.5.2.11, ITE): then what is behind that is not done, and the
+// wait not answered.
 func (u *Unit) perform() bool {
 	done := true
 	for i := range u.queue.waiting {
-		done = u.invalidate(&u.queue.waiting[i]) && done
+		if done = u.invalidate(&u.queue.waiting[i]); !done {
+			break
+		}
 	}
 	u.queue.waiting = u.queue.waiting[:0]
 	if !done {
-		u.stopQueue(faultTimeout)
+		u.queueFault(faultTimeout)
 	}
 	return done
 }
 
 // invalidate performs a valid descriptor.
 func (u *Unit) invalidate(d *descriptor) bool {
-	domain := uint16(d[0] >> 16)
+	domain := uint16(d[0]>>16) & u.domains()
 	pasid := uint32(d[0] >> 32 & 0xfffff)
 	first, last := block(d[1]&nextTable, int(d[1]&0x3f))
 	leavesOnly := d[1]>>6&1 != 0
@@ -35,14 +38,7 @@ func (u *Unit) invalidate(d *descriptor) bool {
 	case kindIOTLB:
 		u.dropTranslations(d.granularity(), domain, first, last, leavesOnly)
 	case kindPASIDIOTLB:
-		s := u.caches.spaces[spaceKey{domain, pasid}]
-		switch {
-		case s == nil:
-		case d.granularity() == selective:
-			s.dropRange(first, last, leavesOnly)
-		default:
-			s.drop()
-		}
+		u.dropPASIDTranslations(d.granularity(), spaceKey{domain, pasid}, first, last, leavesOnly)
 	case kindPASID:
 		u.dropPASIDs(d.granularity(), domain, pasid)
 	case kindDevice, kindPASIDDevice:
@@ -51,10 +47,14 @@ func (u *Unit) invalidate(d *descriptor) bool {
 	return true
 }
 
-// dropContexts drops context-cache entries (section 6.5.2.1). Entries of scalable
-// mode have no domain id, as far as tags go they have 0; device-selective
-// invalidations match them by device only.
+// domains are the bits of a domain id; others in a descriptor are ignored.
+func (u *Unit) domains() uint16 { return uint16(1<<u.cfg.DomainBits - 1) }
+
+// dropContexts drops context-cache entries (section 6.5.2.1). In scalable mode
+// these have no domain id: invalidating a domain's drops all, and a device's is by
+// the device only.
 func (u *Unit) dropContexts(granularity uint64, domain, source uint16, mask uint64) {
+	scalable := u.root.mode == modeScalable
 	if granularity == everything {
 		clear(u.caches.contexts)
 		return
@@ -62,34 +62,52 @@ func (u *Unit) dropContexts(granularity uint64, domain, source uint16, mask uint
 	// The function mask leaves out function bits: none, 2, 2:1, 2:0.
 	functions := [...]uint16{0, 4, 6, 7}[mask]
 	for s, c := range u.caches.contexts {
-		inDomain := c.domain == domain
-		if granularity == ofDomain && inDomain ||
-			granularity == selective && (inDomain || c.scalable) && s&^functions == source&^functions {
+		inDomain := c.domain == domain || scalable
+		if inDomain && (granularity == ofDomain || s&^functions == source&^functions) {
 			delete(u.caches.contexts, s)
 		}
 	}
 }
 
 // dropTranslations drops IOTLB and paging-structure cache entries (section
-// 6.5.2.3). Pages are those of second stages; of first stages in the domain all
-// entries go.
+// 6.5.2.3, table 23). Pages are those of second stages and pass-through; of first
+// stages in the domain all entries go.
 func (u *Unit) dropTranslations(granularity uint64, domain uint16, first, last uint64, leavesOnly bool) {
-	if granularity == selective && u.cfg.NoPageSelective {
-		u.violation("page-selective invalidation, which this unit has not (CAP.PSI)")
-		granularity = ofDomain
-	}
-	if granularity == selective {
-		if s := u.caches.spaces[spaceKey{domain, noPASID}]; s != nil {
-			s.dropRange(first, last, leavesOnly)
+	const all = ^uint64(0)
+	c := &u.caches
+	switch granularity {
+	case everything:
+		c.dropLeaves(0, all, func(*binding) bool { return true })
+		c.dropTables(0, all, func(spaceKey) bool { return true })
+	case ofDomain:
+		c.dropLeaves(0, all, func(b *binding) bool { return b.domain == domain })
+		c.dropTables(0, all, func(k spaceKey) bool { return k.domain == domain })
+	case selective:
+		bits := uint64(1)<<u.cfg.width() - 1
+		first, last = first&bits, last&bits
+		if c.first { // a look at all entries, of which there may be many
+			c.dropLeaves(0, all, func(b *binding) bool { return b.domain == domain && b.stage == firstStage })
+		}
+		c.dropLeaves(first, last, func(b *binding) bool { return b.domain == domain })
+		c.dropTables(0, all, func(k spaceKey) bool { return k.domain == domain && k.pasid != noPASID })
+		if !leavesOnly {
+			c.dropTables(first, last, func(k spaceKey) bool { return k == spaceKey{domain, noPASID} })
 		}
 	}
-	for key, s := range u.caches.spaces {
-		switch {
-		case granularity == everything,
-			granularity == ofDomain && key.domain == domain,
-			granularity == selective && key.domain == domain && key.pasid != noPASID:
-			s.drop()
-		}
+}
+
+// dropPASIDTranslations drops IOTLB and first-stage paging-structure entries of a
+// PASID in a domain (section 6.5.2.4, table 24): all, or pages of first stages.
+func (u *Unit) dropPASIDTranslations(granularity uint64, tag spaceKey, first, last uint64, leavesOnly bool) {
+	pages := granularity == selective
+	if !pages {
+		first, last, leavesOnly = 0, ^uint64(0), false
+	}
+	u.caches.dropLeaves(first, last, func(b *binding) bool {
+		return b.domain == tag.domain && b.pasid == tag.pasid && (!pages || b.stage == firstStage)
+	})
+	if !leavesOnly {
+		u.caches.dropTables(first, last, func(k spaceKey) bool { return k == tag })
 	}
 }
 
@@ -134,11 +152,11 @@ func (u *Unit) contextCommand() {
 		return
 	}
 	u.mem.drain(u.cfg.Coherent)
-	u.dropContexts(asked, uint16(*v), uint16(*v>>16), *v>>32&3)
+	u.dropContexts(asked, uint16(*v)&u.domains(), uint16(*v>>16), *v>>32&3)
 	*v |= asked << 59
 }
 
-// iotlbCommand is IOTLB_REG, with the pages in IVA_REG (section 11.4.6.2). Its
+// iotlbCommand is IOTLB_REG, with the pages in IVA_REG (section 11.4.6.3). Its
 // bits 58:57 say what was done.
 func (u *Unit) iotlbCommand() {
 	v, iva := &u.regs.iotlb, u.regs.iva

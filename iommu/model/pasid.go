@@ -33,36 +33,54 @@ func (u *Unit) scalableContext(source uint16) *context {
 	if lo&reserved != 0 || hi>>20 != 0 || third != 0 || fourth != 0 {
 		return wrongContext(scalableContextReserved, silent)
 	}
+	entries, ridPASID := uint64(1)<<(lo>>9&7+7), uint32(hi&0xfffff)
+	if uint64(ridPASID)>>6 >= entries {
+		return wrongContext(scalableContextInvalid, silent)
+	}
 	return &context{
 		binding:  binding{quiet: silent},
 		scalable: true, devices: lo>>2&1 != 0, pasids: lo>>3&1 != 0,
-		directory: lo & nextTable, entries: 1 << (lo>>9&7 + 7),
-		ridPASID: uint32(hi & 0xfffff),
+		directory: lo & nextTable, entries: entries, ridPASID: ridPASID,
 	}
 }
 
 // pasidBinding finds the PASID entry for a request: in the PASID cache, or
 // through the directory.
 func (u *Unit) pasidBinding(c *context, r *request) *binding {
-	pasid, beyond := c.ridPASID, ridPASIDInvalid
+	pasid := c.ridPASID
 	if r.hasPASID {
-		if !c.pasids {
-			return &binding{wrong: noPASIDs, quiet: c.quiet}
+		pasid = r.pasid
+		if why := u.refused(c, pasid); why != 0 {
+			return &binding{wrong: why, quiet: c.quiet}
 		}
-		pasid, beyond = r.pasid, pasidBeyond
 	}
-	if uint64(pasid)>>6 >= c.entries || !u.cfg.NoPASID && pasid>>u.cfg.PASIDBits != 0 {
-		return &binding{wrong: beyond, quiet: c.quiet}
-	}
-	key := pasidKey{r.source, pasid}
+	key := requesterKey{r.source, pasid}
 	if b := u.caches.pasids[key]; b != nil {
 		return b
 	}
 	b := u.readPASID(c, pasid)
 	if b.wrong == 0 || u.cfg.CachingMode && b.wrong.cached() {
 		u.caches.pasids[key] = b
+		if b.wrong == 0 {
+			u.checkDomain(b)
+		}
 	}
 	return b
+}
+
+// refused says why a request may not have a PASID, or not this one.
+func (u *Unit) refused(c *context, pasid uint32) reason {
+	switch {
+	case !c.pasids:
+		return noPASIDs
+	case pasid>>u.cfg.PASIDBits != 0:
+		return pasidTooLarge
+	case uint64(pasid)>>6 >= c.entries:
+		return pasidBeyond
+	case pasid == c.ridPASID:
+		return ridPASID
+	}
+	return 0
 }
 
 // readPASID reads the PASID directory entry and the PASID entry (sections 9.5 and
@@ -89,8 +107,11 @@ func (u *Unit) readPASID(c *context, pasid uint32) *binding {
 	if e[0]&present == 0 {
 		return &binding{wrong: pasidAbsent, quiet: silent}
 	}
-	b := &binding{quiet: silent}
-	b.wrong = u.bindPASID(b, &e, pasid)
+	b := &binding{quiet: silent, pasid: pasid}
+	b.wrong = u.bindPASID(b, &e)
+	if b.wrong != 0 {
+		b.domain = 0 // the tag of wrong entries (section 6.2.3)
+	}
 	return b
 }
 
@@ -103,14 +124,19 @@ const (
 
 // bindPASID fills b from a present PASID entry, or says why not. What depends on
 // capabilities that this unit never has is reserved.
-func (u *Unit) bindPASID(b *binding, e *[8]uint64, pasid uint32) reason {
-	accessed := u.cfg.AccessedDirty && !u.cfg.NoSecondStage
+func (u *Unit) bindPASID(b *binding, e *[8]uint64) reason {
 	reserved := [3]uint64{
-		0xc20 | u.addressReserved() | set(bit{9, !accessed}),
+		0xc20 | u.addressReserved() | set(bit{9, !u.cfg.AccessedDirty || u.cfg.NoSecondStage}),
 		// Memory types (bits 25 up) without ECAP.MTS.
 		0xffff_ffff_fe7f_0000 | set(bit{23, !u.cfg.Coherent}, bit{24, !u.cfg.SnoopControl}),
 		// SRE, ERE, EAFE without supervisor and execute requests.
 		0xf83 | u.addressReserved(),
+	}
+	if u.cfg.NoSecondStage {
+		reserved[0] |= nextTable | 0x1c
+	}
+	if u.cfg.NoFirstStage {
+		reserved[2] |= nextTable | 0x1c
 	}
 	for i, v := range e {
 		if i >= len(reserved) && v != 0 || i < len(reserved) && v&reserved[i] != 0 {
@@ -129,7 +155,7 @@ func (u *Unit) bindPASID(b *binding, e *[8]uint64, pasid uint32) reason {
 		if u.cfg.NoFirstStage || b.levels > 5 || b.levels == 5 && !u.cfg.FirstStage57 {
 			return pasidInvalid
 		}
-		tag = pasid
+		tag = b.pasid
 	case pasidSecond:
 		b.stage, b.levels, b.root, b.marks = secondStage, int(e[0]>>2&7)+2, e[0]&nextTable, e[0]>>9&1 != 0
 		if u.cfg.NoSecondStage || !u.cfg.walks(b.levels) {

@@ -6,10 +6,12 @@ type queue struct {
 	address    uint64 // IQA_REG
 	head, tail uint64 // IQH_REG and IQT_REG: offsets in bytes
 	errors     uint32 // bits of FSTS_REG: nothing is fetched while one is set
+	why        uint64 // IQEI of IQERCD_REG
+	silent     uint16 // ITESID of IQERCD_REG: the device that did not answer
 	ended      bool   // the last descriptor was a wait
 
 	// waiting are invalidations that were fetched and not performed: nothing says
-	// when they are, before a wait descriptor does (section 6.5.2.8).
+	// when they are, before a wait descriptor does (section 6.5.2.9).
 	waiting []descriptor
 }
 
@@ -43,7 +45,7 @@ func (u *Unit) setQueue(v uint64) {
 	case u.queue.on:
 		u.violation("IQA is written while the queue is on (section 11.4.9.3)")
 		return
-	case v&0x7f8 != 0 || v>>u.cfg.HostWidth != 0 || v&queueWide != 0 && !u.cfg.Scalable:
+	case v&0x7f8 != 0 || v>>u.cfg.HostWidth != 0:
 		u.violation("IQA %#x has reserved bits set", v)
 	}
 	u.queue.address = v
@@ -59,7 +61,7 @@ func (u *Unit) enableQueue(on bool) {
 		if q.tail != 0 {
 			u.violation("the queue is enabled while its tail is %#x: it must be 0 (section 6.5.2)", q.tail)
 		}
-		q.head, q.on, q.ended, q.waiting = 0, true, true, nil
+		q.on, q.ended, q.waiting = true, true, nil
 		u.regs.gsts |= globalQIE
 		u.runQueue()
 		return
@@ -82,21 +84,29 @@ func (u *Unit) setTail(v uint64) {
 	u.runQueue()
 }
 
-// runQueue fetches descriptors until the tail, or an error (section 6.5.2.10).
+// runQueue fetches descriptors until the tail, or an error (section 6.5.2.11).
 func (u *Unit) runQueue() {
 	q := &u.queue
 	if !q.on || q.errors != 0 {
 		return
 	}
-	if q.tail >= q.size() || q.tail%q.step() != 0 {
-		u.violation("the queue's tail is %#x, its size %#x, a descriptor %d bytes (section 11.4.9.2)", q.tail, q.size(), q.step())
-		u.stopQueue(faultQueue)
+	switch {
+	case q.tail >= q.size():
+		u.violation("the queue's tail is %#x, its size %#x (section 11.4.9.2)", q.tail, q.size())
+		u.stopQueue(tailBeyond)
+		return
+	case q.tail%q.step() != 0:
+		u.violation("the queue's tail is %#x, its descriptors have %d bytes (section 11.4.9.2)", q.tail, q.step())
+		u.stopQueue(tailUnaligned)
 		return
 	}
 	for q.head != q.tail {
-		d, ok := u.fetch()
-		if !ok || !u.execute(&d) {
-			u.stopQueue(faultQueue)
+		d, why := u.fetch()
+		if why == 0 {
+			why = u.execute(&d)
+		}
+		if why != 0 {
+			u.stopQueue(why)
 			return
 		}
 		q.ended = d.kind() == kindWait
@@ -107,22 +117,52 @@ func (u *Unit) runQueue() {
 	}
 }
 
+// What is wrong with the queue or a descriptor: IQEI of IQERCD_REG (section
+// 11.4.9.9).
+const (
+	tailBeyond    = 1
+	notFetched    = 2
+	kindInvalid   = 3
+	fieldReserved = 4
+	widthInvalid  = 5
+	tailUnaligned = 6
+	modeReserved  = 7
+)
+
 // stopQueue reports an error of the queue.
-func (u *Unit) stopQueue(status uint32) {
+func (u *Unit) stopQueue(why uint64) {
+	u.queue.why = why
+	u.queueFault(faultQueue)
+}
+
+func (u *Unit) queueFault(status uint32) {
 	before := u.faultStatus()
 	u.queue.errors |= status
 	u.faultEvent(before)
 }
 
+// errorRecord is IQERCD_REG.
+func (q *queue) errorRecord() (v uint64) {
+	if q.errors&faultQueue != 0 {
+		v = q.why
+	}
+	if q.errors&faultTimeout != 0 {
+		v |= uint64(q.silent) << 32
+	}
+	return v
+}
+
 // fetch reads the descriptor at the head. It snoops and passes the write buffers.
-func (u *Unit) fetch() (d descriptor, ok bool) {
+func (u *Unit) fetch() (d descriptor, why uint64) {
 	addr := u.queue.address&nextTable + u.queue.head
 	for i := range u.queue.step() / 8 {
-		if d[i], ok = u.mem.current(addr + i*8); !ok {
-			return d, false
+		v, ok := u.mem.current(addr + i*8)
+		if !ok {
+			return d, notFetched
 		}
+		d[i] = v
 	}
-	return d, true
+	return d, 0
 }
 
 // Types of descriptors (section 6.5.2).
@@ -141,63 +181,70 @@ func (d *descriptor) kind() uint64 { return d[0]&0xf | d[0]>>5&0x70 }
 
 func (d *descriptor) granularity() uint64 { return d[0] >> 4 & 3 }
 
-// valid checks a descriptor: types that the unit or the queue's width have not,
+// invalid checks a descriptor: types that the unit or the queue's width have not,
 // granularities and bits that are reserved.
-func (u *Unit) valid(d *descriptor) bool {
+func (u *Unit) invalid(d *descriptor) (why uint64) {
 	type rule struct {
 		lo, hi        uint64 // reserved
 		granularities uint   // one bit each, 0 where there is none
 		ok            bool
 	}
 	wide := u.queue.address&queueWide != 0
+	switch { // table 26
+	case u.root.mode > modeScalable:
+		return modeReserved
+	case wide && !u.cfg.Scalable, !wide && u.root.mode == modeScalable:
+		return widthInvalid
+	}
 	rules := [...]rule{
 		kindContext:     {0xfffc_0000_0000_f1c0, ^uint64(0), 0b1110, true},
 		kindIOTLB:       {0xffff_ffff_0000_f100, 0xf80, 0b1110, true},
-		kindDevice:      {0x000f_0000_ffe0_01f0, 0xffe, 0, u.cfg.DeviceTLB},
+		kindDevice:      {0xffff_0000_ffe0_f1f0, 0xffe, 0, u.cfg.DeviceTLB},
 		kindInterrupt:   {0xffff_0000_07ff_f1e0, ^uint64(0), 0, true},
-		kindWait:        {0x0000_0000_ffff_f100, 3, 0, true},
+		kindWait:        {0x0000_0000_ffff_f180, 3, 0, true},
 		kindPASIDIOTLB:  {0xfff0_0000_0000_f1c0, 0xf80, 0b1100, wide},
 		kindPASID:       {0xfff0_0000_0000_f1c0, ^uint64(0), 0b1011, wide},
-		kindPASIDDevice: {0, 0x7fe, 0, wide && u.cfg.DeviceTLB},
+		kindPASIDDevice: {0xfff0_0000_0000_f000, 0x7fe, 0, wide && u.cfg.DeviceTLB},
 	}
 	kind := d.kind()
-	if kind == 0 || kind >= uint64(len(rules)) || d[2]|d[3] != 0 {
-		return false
+	if kind == 0 || kind >= uint64(len(rules)) || !rules[kind].ok {
+		return kindInvalid
 	}
 	r := &rules[kind]
-	if !r.ok || d[0]&r.lo != 0 || d[1]&r.hi != 0 || r.granularities != 0 && r.granularities>>d.granularity()&1 == 0 {
-		return false
+	pages := (kind == kindIOTLB || kind == kindPASIDIOTLB) && d.granularity() == selective
+	if d[0]&r.lo != 0 || d[1]&r.hi != 0 || d[2]|d[3] != 0 ||
+		r.granularities != 0 && r.granularities>>d.granularity()&1 == 0 ||
+		pages && (int(d[1]&0x3f) > u.cfg.MaxAddressMask || kind == kindIOTLB && u.cfg.NoPageSelective) {
+		return fieldReserved
 	}
-	paged := kind == kindIOTLB || kind == kindPASIDIOTLB
-	return !paged || d.granularity() != 3 || int(d[1]&0x3f) <= u.cfg.MaxAddressMask
+	return 0
 }
 
-// execute performs a descriptor, or puts it off. It says false for one that is
-// not valid.
-func (u *Unit) execute(d *descriptor) bool {
-	if !u.valid(d) {
-		return false
+// execute performs a descriptor, or puts it off, or says why it is not valid.
+func (u *Unit) execute(d *descriptor) (why uint64) {
+	if why := u.invalid(d); why != 0 {
+		return why
 	}
 	if d.kind() != kindWait {
 		if len(u.queue.waiting) >= maxWaiting {
 			u.perform()
 		}
 		u.queue.waiting = append(u.queue.waiting, *d)
-		return true
+		return 0
 	}
 	if u.perform() {
 		u.completed(d)
 	}
-	return true
+	return 0
 }
 
-// completed does what a wait descriptor asks for (section 6.5.2.8): a status
+// completed does what a wait descriptor asks for (section 6.5.2.9): a status
 // write, an event, both, or with the fence flag nothing.
 func (u *Unit) completed(d *descriptor) {
 	if d[0]>>5&1 != 0 {
-		status := uint32(d[0] >> 32)
-		if !u.mem.write(d[1], []byte{byte(status), byte(status >> 8), byte(status >> 16), byte(status >> 24)}) {
-			u.violation("the status of a wait descriptor goes to %#x, where no memory is", d[1])
+		status, addr := uint32(d[0]>>32), d[1]&^u.addressReserved()
+		if !u.mem.write(addr, []byte{byte(status), byte(status >> 8), byte(status >> 16), byte(status >> 24)}) {
+			u.violation("the status of a wait descriptor goes to %#x, where no memory is", addr)
 		}
 	}
 	if d[0]>>4&1 != 0 && !u.regs.completed {

@@ -60,6 +60,7 @@ func TestBadDescriptors(t *testing.T) {
 		{"device TLB without", desc{3 | 0x118<<32, 0x5000}, false},
 		{"wait, reserved", desc{5 | 1<<12}, false},
 		{"wait, address", desc{5 | 1<<5, 1}, false},
+		{"wait, page requests", desc{5 | 1<<7}, false},
 		{"PASID cache, narrow", desc{7 | 3<<4}, false},
 		{"PASID IOTLB, narrow", desc{6 | 2<<4}, false},
 		{"PASID cache, granularity", desc{7 | 2<<4}, true},
@@ -75,6 +76,13 @@ func TestBadDescriptors(t *testing.T) {
 			if r.Read32(regFSTS) != 1<<4 || r.Read64(regIQH) != at || r.done() {
 				t.Errorf("FSTS %#x, head %#x, want %#x", r.Read32(regFSTS), r.Read64(regIQH), at)
 			}
+			want := uint64(4) // reserved field
+			if strings.HasPrefix(c.name, "type") || strings.HasSuffix(c.name, "narrow") || strings.HasSuffix(c.name, "without") {
+				want = 3
+			}
+			if got := r.Read64(regIQERCD); got != want {
+				t.Errorf("IQERCD %#x, want %#x", got, want)
+			}
 			r.Write64(regIQT, r.tail) // the error still stands
 			if r.done() {
 				t.Error("the queue went on in spite of the error")
@@ -88,13 +96,30 @@ func TestBadDescriptors(t *testing.T) {
 			r.lawful()
 		})
 	}
-	r := newRig(t, model.Config{Scalable: true})
-	r.start(0)
-	r.put(r.queue+16, 1) // in the upper half of the first descriptor
-	r.put(r.queue, 4)
-	r.Write64(regIQT, 32)
-	if r.Read32(regFSTS) != 1<<4 {
-		t.Errorf("FSTS %#x: a reserved word was accepted", r.Read32(regFSTS))
+}
+
+// TestQueueErrors are those that are not a descriptor's own fault.
+func TestQueueErrors(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		why  uint64
+		c    model.Config
+		do   func(r *rig)
+	}{
+		{"tail beyond", 1, model.Config{}, func(r *rig) { r.start(0); r.Write64(regIQT, 4096) }},
+		{"outside memory", 2, model.Config{}, func(r *rig) { r.queue = 1 << 40; r.start(0); r.Write64(regIQT, 16) }},
+		{"pages without PSI", 4, model.Config{NoPageSelective: true}, func(r *rig) { r.start(0); r.push(iotlbInv(selective, 1, 0, 0, 0)) }},
+		{"upper half", 4, model.Config{Scalable: true}, func(r *rig) { r.start(0); r.put(r.queue+16, 1); r.put(r.queue, 4); r.Write64(regIQT, 32) }},
+		{"narrow in scalable mode", 5, model.Config{Scalable: true}, func(r *rig) { r.wide = false; r.start(1); r.push(iotlbInv(global, 0, 0, 0, 0)) }},
+		{"wide without scalable mode", 5, model.Config{}, func(r *rig) { r.wide = true; r.start(0); r.push(iotlbInv(global, 0, 0, 0, 0)) }},
+		{"tail not aligned", 6, model.Config{Scalable: true}, func(r *rig) { r.start(0); r.Write64(regIQT, 16) }},
+		{"mode", 7, model.Config{}, func(r *rig) { r.start(2); r.push(iotlbInv(global, 0, 0, 0, 0)) }},
+	} {
+		r := newRig(t, c.c)
+		c.do(r)
+		if r.Read32(regFSTS) != 1<<4 || r.Read64(regIQERCD) != c.why || r.Read64(regIQH) != 0 {
+			t.Errorf("%s: FSTS %#x, IQERCD %#x, want %d", c.name, r.Read32(regFSTS), r.Read64(regIQERCD), c.why)
+		}
 	}
 }
 
@@ -170,6 +195,8 @@ func TestRegisterInvalidation(t *testing.T) {
 	command(0, 0)
 	r.reads(d, 0x5000, dataBase+0x1000)
 	command(3<<61|source<<16|domain, 3)
+	r.reads(d, 0x5000, dataBase+0x1000)
+	iotlb(2<<60|domain<<32, 0, 2)
 	r.cannotRead(d, 0x5000, 6)
 	r.lawful()
 	iotlb(3<<60|domain<<32, 19, 0)
@@ -198,7 +225,7 @@ func TestViolations(t *testing.T) {
 		{"no invalidation queue", model.Config{NoQueue: true}, func(r *rig) { r.Write64(regIQT, 0) }},
 		{"this unit has none", model.Config{NoQueue: true}, func(r *rig) { r.Write32(regGCMD, qie) }},
 		{"queue is on", model.Config{}, func(r *rig) { r.start(0); r.Write64(regIQA, r.queue) }},
-		{"IQA", model.Config{}, func(r *rig) { r.Write64(regIQA, 1<<11) }},
+		{"IQA", model.Config{}, func(r *rig) { r.Write64(regIQA, 1<<3) }},
 		{"must be 0", model.Config{}, func(r *rig) {
 			r.Write64(regIQT, 16)
 			r.Write64(regIQA, r.queue)
@@ -212,7 +239,11 @@ func TestViolations(t *testing.T) {
 		{"status of a wait", model.Config{}, func(r *rig) { r.start(0); r.push(desc{5 | 1<<5, 1 << 40}) }},
 		{"queue is on", model.Config{}, func(r *rig) { r.start(0); r.Write64(regCCMD, 1<<63|1<<61) }},
 		{"has not", model.Config{NoRegisterInvalidation: true}, func(r *rig) { r.Write64(regIOTLB, 1<<63|1<<60) }},
-		{"CAP.PSI", model.Config{NoPageSelective: true}, func(r *rig) { r.start(0); r.invalidate(iotlbInv(selective, 1, 0, 0, 0)) }},
+		{"caching mode", model.Config{CachingMode: true}, func(r *rig) {
+			r.attach(source, 0, ramBase, 4)
+			r.start(0)
+			r.Device(source).Read(0, make([]byte, 1))
+		}},
 		{"largest", model.Config{}, func(r *rig) {
 			r.attach(source, domain, 2<<2, 3)
 			r.start(0)
@@ -276,4 +307,29 @@ func TestConfig(t *testing.T) {
 	if u.Read32(0) != 0x10 || u.Size() != 0x1000 || u.Read32(0x8) != uint32(u.Read64(8)) || u.Read32(0xc) != uint32(u.Read64(8)>>32) {
 		t.Error("VER, size, or halves of CAP")
 	}
+}
+
+// TestIgnoredBits: domain ids, IOVAs and status addresses in descriptors are as
+// wide as the unit's.
+func TestIgnoredBits(t *testing.T) {
+	r, top := legacy(t, model.Config{DomainBits: 8}, 4)
+	d := r.Device(source)
+	r.fill(dataBase)
+	for _, inv := range []desc{
+		iotlbInv(selective, domain|0x100, 0x5000, 0, 0),
+		iotlbInv(selective, domain, 1<<60|0x5000, 0, 0),
+		iotlbInv(byDomain, domain|0xff00, 0, 0, 0),
+	} {
+		r.page(top, 0x5000, dataBase, rw)
+		r.reads(d, 0x5000, dataBase)
+		r.page(top, 0x5000, 0, 0)
+		w := r.wait()
+		w[1] |= 1 << 60
+		r.push(inv, w)
+		if !r.done() {
+			t.Errorf("%#x: the status was not written", inv)
+		}
+		r.cannotRead(d, 0x5000, 6)
+	}
+	r.lawful()
 }

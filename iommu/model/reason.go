@@ -1,6 +1,6 @@
 package model
 
-// A reason is a fault reason (the appendix "Fault Reason Encodings").
+// A reason is a fault reason (section 7.1.3, table 30).
 type reason uint8
 
 const (
@@ -27,10 +27,11 @@ const (
 	scalableContextAccess   reason = 0x40
 	scalableContextAbsent   reason = 0x41
 	scalableContextReserved reason = 0x42
+	scalableContextInvalid  reason = 0x43
 	noDeviceTLB             reason = 0x44
 	noPASIDs                reason = 0x45
 	pasidBeyond             reason = 0x46
-	ridPASIDInvalid         reason = 0x48
+	ridPASID                reason = 0x48
 	directoryAccess         reason = 0x50
 	directoryAbsent         reason = 0x51
 	directoryReserved       reason = 0x52
@@ -47,6 +48,7 @@ const (
 	secondReserved          reason = 0x7a
 	secondRoot              reason = 0x7b
 	secondMark              reason = 0x7c
+	secondMarkFailed        reason = 0x7d
 	notCanonical            reason = 0x80
 	notUser                 reason = 0x81
 	beyondUnit              reason = 0x83
@@ -54,16 +56,18 @@ const (
 	scalableNoWrite         reason = 0x85
 	scalableNoRead          reason = 0x86
 	scalableOutputInterrupt reason = 0x87
+	pasidTooLarge           reason = 0x89
 	firstMark               reason = 0x90
-	markFailed              reason = 0x91
+	firstMarkFailed         reason = 0x91
 )
 
 // qualified says whether FPD in the entries on the way keeps the fault out of the
-// records (section 7.1.3). Where such an entry could not be read, it cannot.
+// records (section 7.1.1; table 30 says for which).
 func (r reason) qualified() bool {
 	switch r {
-	case rootAbsent, rootAccess, contextAccess, rootReserved,
-		modeInvalid, scalableRootAccess, scalableRootAbsent, scalableRootReserved, scalableContextAccess:
+	case rootAbsent, rootAccess, contextAccess, rootReserved, modeInvalid, legacyPASID,
+		scalableRootAccess, scalableRootAbsent, scalableRootReserved, scalableContextAccess,
+		directoryAccess, pasidAccess:
 		return false
 	}
 	return true

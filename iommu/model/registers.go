@@ -132,6 +132,8 @@ func (u *Unit) readQueue(off uint64) uint64 {
 		return u.queue.tail
 	case regIQA:
 		return u.queue.address
+	case regIQERCD:
+		return u.queue.errorRecord()
 	case regICS &^ 7:
 		if r.completed {
 			return 1 << 32

@@ -14,7 +14,7 @@ const (
 	regFECTL, regFEDATA, regFEADDR, regPMEN       = 0x38, 0x3c, 0x40, 0x64
 	regIQH, regIQT, regIQA, regICS                = 0x80, 0x88, 0x90, 0x9c
 	regIECTL, regIEDATA, regIEADDR                = 0xa0, 0xa4, 0xa8
-	regIVA, regIOTLB, regFRCD                     = 0xf0, 0xf8, 0x200
+	regIQERCD, regIVA, regIOTLB, regFRCD          = 0xb0, 0xf0, 0xf8, 0x200
 
 	te, srtp, wbf, qie = 1 << 31, 1 << 30, 1 << 27, 1 << 26
 
@@ -75,12 +75,12 @@ func legacy(t testing.TB, c model.Config, levels int) (r *rig, top uint64) {
 	return r, top
 }
 
-// frame takes a zeroed page and flushes it.
+// frame takes a page, which is zero and was never used, and flushes it.
 func (r *rig) frame() uint64 {
 	f := r.next
 	r.next += 4096
-	for i := range uint64(512) {
-		r.put(f+8*i, 0)
+	if !r.lazy {
+		r.Flushed(r.words[(f-ramBase)/8:][:512])
 	}
 	return f
 }

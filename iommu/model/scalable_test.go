@@ -96,7 +96,8 @@ func TestScalable(t *testing.T) {
 		r.bind(s, 2, pgttPass, 3, 0, snoop)
 		d := r.Device(s)
 		r.reads(d, 0x5000, dataBase)
-		r.readsPASID(d, 0, 0x5000, dataBase)
+		r.bind(s, 3, pgttSecond, 1, second, snoop)
+		r.readsPASID(d, 3, 0x5000, dataBase)
 		r.readsPASID(d, 1, high, dataBase+0x1000)
 		r.readsPASID(d, 2, dataBase, dataBase)
 		if err := d.WritePASID(1, high+8, []byte{1, 2, 3, 4, 5, 6, 7, 8}); err != nil || r.get(dataBase+0x1008) != 0x0807060504030201 {
@@ -135,6 +136,47 @@ func TestFirstPageSizes(t *testing.T) {
 		}
 	}
 	r.lawful()
+}
+
+// TestMissingStages: what belongs to a stage that the unit has not is reserved, and
+// the stage itself is invalid. First stages keep 2 MiB pages without CAP.SSLPS.
+func TestMissingStages(t *testing.T) {
+	for _, c := range []struct {
+		c      model.Config
+		kind   uint64
+		word   uint64
+		v      uint64
+		reason uint8
+	}{
+		{model.Config{NoFirstStage: true}, pgttFirst, 2, 0, 0x5b},
+		{model.Config{NoFirstStage: true}, pgttPass, 2, 1 << 4, 0x5a},
+		{model.Config{NoFirstStage: true}, pgttPass, 2, 1 << 12, 0x5a},
+		{model.Config{NoSecondStage: true}, pgttSecond, 0, 0, 0x5b},
+		{model.Config{NoSecondStage: true}, pgttPass, 0, 1 << 2, 0x5a},
+		{model.Config{NoPassThrough: true}, pgttPass, 0, 0, 0x5b},
+		{model.Config{No2M: true}, pgttFirst, 0, 0, 0},
+		{model.Config{}, pgttPass, 0, 1 << 2, 0},
+		{model.Config{}, pgttPass, 2, 1 << 12, 0},
+	} {
+		c.c.Coherent = true
+		r := scalable(t, c.c)
+		r.fill(dataBase)
+		first := r.frame()
+		r.put(r.entry(first, 4, dataBase, 2, fAll), dataBase&^(1<<21-1)|1<<7|fAll)
+		e := r.pasid(source, 1)
+		r.put(e, c.kind<<6|1)
+		r.put(e+8, 1|snoop)
+		if c.kind == pgttFirst && c.reason == 0 {
+			r.put(e+16, first)
+		}
+		r.put(e+8*c.word, r.get(e+8*c.word)|c.v)
+		if c.reason == 0 {
+			r.readsPASID(r.Device(source), 1, dataBase, dataBase)
+		} else {
+			r.blocked(r.Device(source).ReadPASID(1, dataBase, make([]byte, 1)), c.reason)
+		}
+		r.lawful()
+	}
 }
 
 // TestDirty: a read leaves D clear, a later write through the cached entry sets
@@ -210,11 +252,13 @@ func TestScalableReasons(t *testing.T) {
 		{"context third word", 0x42, 1, 0, false, true, change(func(r *rig) uint64 { return context(r) + 16 }, 0, 1)},
 		{"no PASIDs", 0x45, 1, 0, false, true, change(context, 1<<3, 0)},
 		{"PASID beyond directory", 0x46, 1 << 13, 0, false, true, nil},
-		{"RID_PASID beyond directory", 0x48, -1, 0, false, true, change(func(r *rig) uint64 { return context(r) + 8 }, 0, 1<<13)},
-		{"directory outside memory", 0x50, 1, 0, false, true, change(context, addr, beyondRAM)},
+		{"PASID beyond unit", 0x89, 1 << 19, 0, false, true, nil},
+		{"RID_PASID used", 0x48, 0, 0, false, true, nil},
+		{"RID_PASID beyond directory", 0x43, -1, 0, false, true, change(func(r *rig) uint64 { return context(r) + 8 }, 0, 1<<13)},
+		{"directory outside memory", 0x50, 1, 0, false, false, change(context, addr, beyondRAM)},
 		{"directory absent", 0x51, 64, 0, false, true, nil},
 		{"directory reserved", 0x52, 1, 0, false, true, change(dir, 0, 4)},
-		{"PASID table outside memory", 0x58, 1, 0, false, true, change(dir, addr, beyondRAM)},
+		{"PASID table outside memory", 0x58, 1, 0, false, false, change(dir, addr, beyondRAM)},
 		{"PASID absent", 0x59, 5, 0, false, true, nil},
 		{"PASID reserved", 0x5a, 1, 0, false, true, change(entry(1, 0), 0, 1<<10)},
 		{"PASID memory type", 0x5a, 1, 0, false, true, change(entry(1, 1), 0, 1<<32)},
@@ -240,7 +284,7 @@ func TestScalableReasons(t *testing.T) {
 		{"not canonical", 0x80, 1, 1 << 47, false, true, nil},
 		{"not user", 0x81, 1, 0x5000, false, true, func(r *rig, first, _ uint64) { r.firstPage(first, 0x5000, dataBase, fP|fRW) }},
 		{"not user above", 0x81, 1, 0x5000, false, true, func(r *rig, first, _ uint64) { r.put(first, r.get(first)&^fUS) }},
-		{"beyond unit", 0x83, 2, 1 << 48, false, true, nil},
+		{"beyond unit", 0x84, 2, 1 << 48, false, true, nil},
 		{"beyond bus", 0x83, 3, 1 << 46, false, true, nil},
 		{"beyond second stage", 0x84, 2, 1 << 39, false, true, change(entry(2, 0), 7<<2, 1<<2)},
 		{"first no write", 0x85, 1, 0x5000, true, true, func(r *rig, first, _ uint64) { r.firstPage(first, 0x5000, dataBase, fP|fUS) }},
@@ -252,7 +296,7 @@ func TestScalableReasons(t *testing.T) {
 		// FPD nowhere, in the context entry, the directory entry, the PASID entry: it
 		// counts where the walk got as far.
 		for fpd := range 4 {
-			r := scalable(t, model.Config{Coherent: true, AccessedDirty: true})
+			r := scalable(t, model.Config{Coherent: true, AccessedDirty: true, PASIDBits: 19})
 			first, second := r.frame(), r.frame()
 			r.firstPage(first, 0x5000, dataBase, fAll)
 			r.page(second, 0x5000, dataBase, rw)
@@ -265,12 +309,12 @@ func TestScalableReasons(t *testing.T) {
 			case fpd == 1:
 				r.put(context(r), r.get(context(r))|2)
 				quiet = c.qualified
-			case fpd == 2 && c.reason >= 0x52:
+			case fpd == 2 && c.reason >= 0x52 && c.reason != 0x89:
 				r.put(dir(r), r.get(dir(r))|2)
-				quiet = true
-			case fpd == 3 && c.reason > 0x59:
+				quiet = c.qualified
+			case fpd == 3 && c.reason > 0x59 && c.reason != 0x89:
 				r.put(r.pasid(source, uint64(c.pasid)), r.get(r.pasid(source, uint64(c.pasid)))|2)
-				quiet = true
+				quiet = c.qualified
 			}
 			if c.spoil != nil {
 				c.spoil(r, first, second)
@@ -301,133 +345,6 @@ func TestScalableReasons(t *testing.T) {
 	}
 	r, _ := legacy(t, model.Config{}, 4)
 	r.blocked(r.Device(source).ReadPASID(1, 0, make([]byte, 1)), 0x31)
-}
-
-// TestStalePASID: a PASID entry stays until an invalidation of it; the context
-// cache is another one.
-func TestStalePASID(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		inv   desc
-		fresh bool
-	}{
-		{"none", desc{}, false},
-		{"contexts", contextInv(global, 0, 0, 0), false},
-		{"IOTLB", iotlbInv(global, 0, 0, 0, 0), false},
-		{"global", pasidInv(3, 0, 0), true},
-		{"domain", pasidInv(0, 1, 0), true},
-		{"domain it has now", pasidInv(0, 2, 0), false},
-		{"PASID", pasidInv(1, 1, 5), true},
-		{"other PASID", pasidInv(1, 1, 6), false},
-		{"PASID, other domain", pasidInv(1, 2, 5), false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			r := scalable(t, model.Config{Coherent: true})
-			old, now := r.frame(), r.frame()
-			r.fill(dataBase)
-			r.fill(dataBase + 0x1000)
-			r.page(old, 0x5000, dataBase, rw)
-			r.page(now, 0x5000, dataBase+0x1000, rw)
-			r.bind(source, 5, pgttSecond, 1, old, snoop)
-			d := r.Device(source)
-			r.readsPASID(d, 5, 0x5000, dataBase)
-			r.bind(source, 5, pgttSecond, 2, now, snoop)
-			if c.inv[0] != 0 {
-				r.invalidate(c.inv)
-			}
-			if c.fresh {
-				r.readsPASID(d, 5, 0x5000, dataBase+0x1000)
-			} else {
-				r.readsPASID(d, 5, 0x5000, dataBase)
-			}
-			r.lawful()
-		})
-	}
-}
-
-// TestStaleFirst: entries of a first stage are tagged with domain and PASID, and
-// page invalidations of the two kinds drop what they are for.
-func TestStaleFirst(t *testing.T) {
-	for _, c := range []struct {
-		name          string
-		inv           desc
-		first, second bool // fresh after it
-	}{
-		{"none", desc{}, false, false},
-		{"page of the PASID", pasidIOTLBInv(3, 1, 5, 0x5000, 0, 0), true, false},
-		{"page of the PASID, leaves", pasidIOTLBInv(3, 1, 5, 0x5000, 0, 1), true, false},
-		{"page behind", pasidIOTLBInv(3, 1, 5, 0x6000, 0, 0), false, false},
-		{"pages", pasidIOTLBInv(3, 1, 5, 0x6000, 2, 0), true, false},
-		{"PASID", pasidIOTLBInv(2, 1, 5, 0, 0, 0), true, false},
-		{"other PASID", pasidIOTLBInv(2, 1, 6, 0, 0, 0), false, false},
-		{"PASID, other domain", pasidIOTLBInv(2, 2, 5, 0, 0, 0), false, false},
-		{"page of the second stage", iotlbInv(selective, 1, 0x5000, 0, 0), true, true},
-		{"another page of the second stage", iotlbInv(selective, 1, 0x6000, 0, 0), true, false},
-		{"page, other domain", iotlbInv(selective, 2, 0x5000, 0, 0), false, false},
-		{"domain", iotlbInv(byDomain, 1, 0, 0, 0), true, true},
-		{"global", iotlbInv(global, 0, 0, 0, 0), true, true},
-		{"PASID cache", pasidInv(3, 0, 0), false, false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			r := scalable(t, model.Config{Coherent: true})
-			first, second := r.frame(), r.frame()
-			for i := range uint64(4) {
-				r.fill(dataBase + 0x1000*i)
-			}
-			r.firstPage(first, 0x5000, dataBase, fAll)
-			r.page(second, 0x5000, dataBase+0x1000, rw)
-			r.bind(source, 5, pgttFirst, 1, first, snoop)
-			r.bind(source, 6, pgttSecond, 1, second, snoop)
-			d := r.Device(source)
-			r.readsPASID(d, 5, 0x5000, dataBase)
-			r.readsPASID(d, 6, 0x5000, dataBase+0x1000)
-			r.firstPage(first, 0x5000, dataBase+0x2000, fAll)
-			r.page(second, 0x5000, dataBase+0x3000, rw)
-			if c.inv[0] != 0 {
-				r.invalidate(c.inv)
-			}
-			want := func(fresh bool, old, now uint64) uint64 {
-				if fresh {
-					return now
-				}
-				return old
-			}
-			r.readsPASID(d, 5, 0x5000, want(c.first, dataBase, dataBase+0x2000))
-			r.readsPASID(d, 6, 0x5000, want(c.second, dataBase+0x1000, dataBase+0x3000))
-			r.lawful()
-		})
-	}
-}
-
-// TestScalableCachingMode: first stages are exempt from it, PASID and context
-// entries are kept under domain 0.
-func TestScalableCachingMode(t *testing.T) {
-	r := scalable(t, model.Config{Coherent: true, CachingMode: true})
-	first, second := r.frame(), r.frame()
-	r.fill(dataBase)
-	d, b := r.Device(source), make([]byte, 8)
-	r.blocked(d.ReadPASID(5, 0x5000, b), 0x59)
-	r.bind(source, 5, pgttFirst, 1, first, snoop)
-	r.blocked(d.ReadPASID(5, 0x5000, b), 0x59)
-	r.invalidate(pasidInv(1, 1, 5))
-	r.blocked(d.ReadPASID(5, 0x5000, b), 0x59)
-	r.invalidate(pasidInv(1, 0, 5))
-	r.blocked(d.ReadPASID(5, 0x5000, b), 0x71)
-	r.firstPage(first, 0x5000, dataBase, fAll)
-	r.readsPASID(d, 5, 0x5000, dataBase)
-	r.bind(source, 6, pgttSecond, 1, second, snoop)
-	r.blocked(d.ReadPASID(6, 0x5000, b), 0x79)
-	r.page(second, 0x5000, dataBase, rw)
-	r.blocked(d.ReadPASID(6, 0x5000, b), 0x79)
-	r.invalidate(iotlbInv(selective, 1, 0x5000, 0, 0))
-	r.readsPASID(d, 6, 0x5000, dataBase)
-	late := r.Device(source + 1)
-	r.blocked(late.ReadPASID(5, 0, b), 0x41)
-	r.admit(source+1, 1<<3)
-	r.blocked(late.ReadPASID(5, 0, b), 0x41)
-	r.invalidate(contextInv(selective, 0, source+1, 0))
-	r.blocked(late.ReadPASID(5, 0, b), 0x59)
-	r.lawful()
 }
 
 // TestPageWalkSnoop: PWSNP decides about page tables, ECAP.C about the rest.

@@ -14,14 +14,15 @@ const (
 type binding struct {
 	wrong  reason // of an entry that is cached in caching mode though it is wrong
 	quiet  bool   // FPD: its qualified faults are not recorded
+	pasid  uint32 // also of requests without PASID; noPASID in legacy mode
 	legacy bool
 	stage  stage
 	domain uint16
 	levels int
 	root   uint64
-	snoop  bool // walks of the paging structures do
-	marks  bool // accessed and dirty bits are set
-	space  *space
+	snoop  bool   // walks of the paging structures do
+	marks  bool   // accessed and dirty bits are set
+	space  *space // nil for pass-through
 }
 
 // reasons are the codes for the ways in which a walk fails.
@@ -52,7 +53,7 @@ func (b *binding) denied(write bool) reason {
 	}
 }
 
-// beyond checks an IOVA against the width of the table and of the unit (section
+// beyond checks an IOVA against the width of the table (section
 // 3.6 for canonical addresses, 3.7 for second stages).
 func (u *Unit) beyond(b *binding, iova uint64) reason {
 	if b.stage == firstStage {
@@ -62,21 +63,17 @@ func (u *Unit) beyond(b *binding, iova uint64) reason {
 		}
 		return 0
 	}
-	limit := u.cfg.width()
+	limit, why := widthOf(b.levels), beyondStage // never above MGAW: see Config.Widths
 	if b.stage == passThrough {
-		limit = u.cfg.HostWidth
+		limit, why = u.cfg.HostWidth, beyondUnit
 	}
 	switch {
-	case iova>>limit != 0 && b.legacy:
-		return beyondWidth
-	case iova>>limit != 0:
-		return beyondUnit
-	case b.stage == passThrough || iova>>widthOf(b.levels) == 0:
+	case iova>>limit == 0:
 		return 0
 	case b.legacy:
 		return beyondWidth
 	default:
-		return beyondStage
+		return why
 	}
 }
 
@@ -85,6 +82,8 @@ func (b *binding) allows(p permission, write bool) reason {
 	switch {
 	case b.stage == firstStage && p&mayUser == 0:
 		return notUser
+	case !b.legacy && p&(mayRead|mayWrite) == 0:
+		return secondAbsent
 	case write && p&mayWrite == 0, !write && p&mayRead == 0:
 		return b.denied(write)
 	}
@@ -99,48 +98,55 @@ func (r walkReasons) complaint(d defect) reason {
 	return r.reserved
 }
 
-// translate finds the bus address for an IOVA: in the IOTLB, or by a walk that
-// starts where the paging-structure caches end (section 6.2.6).
+// hit looks a request up in the IOTLB. The requester and the IOVA are enough,
+// whatever has become of the entries that led there (section 6.2.7). A write that
+// has to set a dirty bit needs a walk.
+func (u *Unit) hit(r *request) (leaf, int, bool) {
+	q := u.caches.requesters[r.key()]
+	if q == nil {
+		return leaf{}, 0, false
+	}
+	l, shift, ok := q.find(r.iova)
+	return l, shift, ok && (l.dirty || !r.write || l.perm&mayWrite == 0)
+}
+
+// translate finds the bus address for an IOVA that is not in the IOTLB.
 func (u *Unit) translate(b *binding, r *request) (uint64, reason) {
 	if why := u.beyond(b, r.iova); why != 0 {
 		return 0, why
 	}
-	if l, shift, ok := b.space.find(r.iova); ok && (l.dirty || !r.write || l.perm&mayWrite == 0) {
-		if l.wrong != sound {
-			return 0, b.reasons(r.write).complaint(l.wrong)
-		}
-		return u.output(b, r, l, shift)
-	}
 	if b.stage == passThrough {
-		l := leaf{out: r.iova &^ (pageSize - 1), perm: mayAll, dirty: true}
-		b.space.leaves[0][r.iova>>12] = l
-		return u.output(b, r, l, 12)
+		return u.finish(b, r, entry{addr: r.iova &^ (pageSize - 1), perm: mayAll}, 1)
 	}
 	return u.walk(b, r)
 }
 
 // output is the address inside a page, if the request may have it.
-func (u *Unit) output(b *binding, r *request, l leaf, shift int) (uint64, reason) {
-	if why := b.allows(l.perm, r.write); why != 0 {
+func (u *Unit) output(r *request, l leaf, shift int) (uint64, reason) {
+	if l.wrong != sound {
+		return 0, l.by.reasons(r.write).complaint(l.wrong)
+	}
+	if why := l.by.allows(l.perm, r.write); why != 0 {
 		return 0, why
 	}
 	addr := l.out | r.iova&(1<<shift-1)
 	switch {
-	case !interruptRange(addr) || b.stage == passThrough && !r.hasPASID:
+	case !interruptRange(addr):
 		return addr, 0
-	case b.legacy:
+	case l.by.legacy:
 		return 0, outputInterrupt
 	default:
 		return 0, scalableOutputInterrupt
 	}
 }
 
-// walk reads the paging structures and caches what it finds.
+// walk reads the paging structures, from where the paging-structure caches end,
+// and caches what it finds (section 6.2.7).
 func (u *Unit) walk(b *binding, r *request) (uint64, reason) {
 	reasons := b.reasons(r.write)
 	at, level := table{b.root, mayAll, sound}, b.levels
 	for l := 2; l <= b.levels; l++ {
-		if t, ok := b.space.tables[l-2][r.iova>>shiftOf(l)]; ok {
+		if t, ok := b.space[l-2][r.iova>>shiftOf(l)]; ok {
 			at, level = t, l-1
 			break
 		}
@@ -158,34 +164,37 @@ func (u *Unit) walk(b *binding, r *request) (uint64, reason) {
 			return 0, why
 		}
 		if e.wrong != sound {
-			u.cacheWrong(b, r.iova, level, e.wrong)
+			u.cacheWrong(b, r, level, e.wrong)
 			return 0, reasons.complaint(e.wrong)
 		}
 		if e.leaf {
 			return u.finish(b, r, e, level)
 		}
 		at = table{e.addr, e.perm, sound}
-		b.space.tables[level-2][r.iova>>shiftOf(level)] = at
+		b.space[level-2][r.iova>>shiftOf(level)] = at
 	}
 }
 
-// finish caches a leaf and checks the request against it.
+// finish caches a leaf and checks the request against it. What makes the request
+// fault is cached in caching mode only (section 6.2.4.1).
 func (u *Unit) finish(b *binding, r *request, e entry, level int) (uint64, reason) {
-	l := leaf{out: e.addr, perm: e.perm, dirty: !b.marks || e.dirty}
-	if b.allows(l.perm, r.write) == 0 || b.stage == secondStage && l.perm&(mayRead|mayWrite) != 0 {
-		b.space.leaves[level-1][r.iova>>shiftOf(level)] = l
+	l := leaf{out: e.addr, by: b, perm: e.perm, dirty: !b.marks || e.dirty}
+	addr, why := u.output(r, l, shiftOf(level))
+	if why == 0 || u.cfg.CachingMode && b.stage == secondStage {
+		u.caches.requester(r)[level-1][r.iova>>shiftOf(level)] = l
+		u.caches.first = u.caches.first || b.stage == firstStage
 	}
-	return u.output(b, r, l, shiftOf(level))
+	return addr, why
 }
 
 // cacheWrong keeps an entry that does not translate, in caching mode. First
 // stages are exempt (section 6.1).
-func (u *Unit) cacheWrong(b *binding, iova uint64, level int, d defect) {
+func (u *Unit) cacheWrong(b *binding, r *request, level int, d defect) {
 	switch {
 	case !u.cfg.CachingMode || b.stage == firstStage:
 	case level == 1:
-		b.space.leaves[0][iova>>12] = leaf{wrong: d, dirty: true}
+		u.caches.requester(r)[0][r.iova>>12] = leaf{by: b, wrong: d, dirty: true}
 	default:
-		b.space.tables[level-2][iova>>shiftOf(level)] = table{wrong: d}
+		b.space[level-2][r.iova>>shiftOf(level)] = table{wrong: d}
 	}
 }

@@ -1,6 +1,7 @@
 package vtd_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"gommu/iommu/vtd"
+	"gommu/pagetable"
 )
 
 func ExampleDecodeCapabilities() {
@@ -51,6 +53,45 @@ func TestCapabilities(t *testing.T) {
 	}
 	if opts := vtd.DecodeCapabilities(0x10, 0x0400, 0).TableOptions(); !opts.No2M || !opts.No1G || opts.Coherent {
 		t.Errorf("small: %+v", opts)
+	}
+}
+
+// TestUsable says what a mode leaves of a unit.
+func TestUsable(t *testing.T) {
+	const scalable = 1<<43 | 1<<1
+	for name, c := range map[string]struct {
+		capability, extended uint64
+		mode                 vtd.Mode
+		want                 vtd.Usable
+	}{
+		"legacy":        {qemuCap, qemuEcap | 1, vtd.Legacy, vtd.Usable{SecondStage: vtd.Widths{39, 48}, PassThrough: true, Coherent: true}},
+		"not scalable":  {qemuCap, qemuEcap, vtd.Scalable, vtd.Usable{Mode: vtd.Scalable}},
+		"without queue": {qemuCap, 1<<43 | 1<<46, vtd.Scalable, vtd.Usable{Mode: vtd.Scalable}},
+		// ECAP.C is about other tables than SMPWC.
+		"second stage": {1 << 11, scalable | 1<<46 | 1, vtd.Scalable, vtd.Usable{Mode: vtd.Scalable, SecondStage: vtd.Widths{57}}},
+		"first stage":  {1 << 60, scalable | 1<<47 | 1<<48, vtd.Scalable, vtd.Usable{Mode: vtd.Scalable, FirstStage: vtd.Widths{48, 57}, Coherent: true}},
+		"few PASIDs":   {0, scalable | 1<<47 | 1<<40 | 7<<35, vtd.Scalable, vtd.Usable{Mode: vtd.Scalable, FirstStage: vtd.Widths{48}, PASIDs: 256}},
+		"many PASIDs":  {0, scalable | 1<<47 | 1<<40 | 19<<35, vtd.Scalable, vtd.Usable{Mode: vtd.Scalable, FirstStage: vtd.Widths{48}, PASIDs: 1 << 15}},
+	} {
+		if diff := cmp.Diff(c.want, vtd.DecodeCapabilities(0x10, c.capability, c.extended).Usable(c.mode)); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+func TestTableOptions(t *testing.T) {
+	b := newBench(t)
+	b.extra |= ecapScalable
+	u := b.open(t, vtd.Options{Mode: vtd.Scalable})
+	if got, err := u.TableOptions(pagetable.FirstStage); err != nil || got != (pagetable.Options{Stage: pagetable.FirstStage, AddressWidth: 48, No1G: true}) {
+		t.Errorf("%+v %v", got, err)
+	}
+	if got, err := u.TableOptions(pagetable.SecondStage); err != nil || got != (pagetable.Options{AddressWidth: 48}) {
+		t.Errorf("%+v %v", got, err)
+	}
+	legacy := newBench(t)
+	if _, err := legacy.open(t, byQueue).TableOptions(pagetable.FirstStage); !errors.Is(err, vtd.ErrUnsupported) {
+		t.Error(err)
 	}
 }
 

@@ -15,10 +15,15 @@ type submission struct {
 	errs     []error
 	filled   [maxDescriptors]bool // what was replaced in the queue
 	attempts int
+	stops    int
 }
 
 // maxDescriptors is how many fit into a queue of one page.
 const maxDescriptors = 256
+
+// maxStops bounds how often a unit may stop at one submission: more than once at
+// each descriptor is no honest unit.
+const maxStops = 2 * maxDescriptors
 
 // maxAttempts bounds how often a submission is repeated whose end a time-out of
 // somebody else's took with it.
@@ -37,11 +42,12 @@ func (q *queue) complete(ctx context.Context, requests []request, start int) err
 	}
 	s := &submission{requests: requests, start: start}
 	for err == nil && stop != nil {
+		if s.stops++; s.stops > maxStops {
+			err = stop
+			break
+		}
 		if err = q.resume(&p, s, stop); err == nil {
 			stop, err = q.finished(&p)
-		}
-		if err == nil {
-			err = p.pause()
 		}
 	}
 	if err == nil {

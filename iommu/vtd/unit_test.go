@@ -142,7 +142,7 @@ func TestAttachFails(t *testing.T) {
 	bothWays(t, func(t *testing.T, opts vtd.Options) {
 		b := newBench(t)
 		b.capability |= capCM
-		u := b.enabled(t, opts)
+		u := b.enabled(t, shortly(opts))
 		b.stuck["queue"], b.stuck["CCMD"] = true, true
 		if err := u.Attach(0x18, 7, goodTable); !errors.Is(err, vtd.ErrTimeout) {
 			t.Errorf("attach: %v", err)
@@ -292,7 +292,7 @@ func TestStuck(t *testing.T) {
 			}
 			b := newBench(t)
 			b.capability |= capRWBF | capPLMR
-			u := b.open(t, opts)
+			u := b.open(t, shortly(opts))
 			b.stuck[what] = true
 			err := u.Enable(t.Context())
 			if !errors.Is(err, vtd.ErrTimeout) {
@@ -373,7 +373,7 @@ func TestGone(t *testing.T) {
 // TestCloseKeepsFrames closes a unit that goes on translating.
 func TestCloseKeepsFrames(t *testing.T) {
 	b := newBench(t)
-	u := b.enabled(t, byQueue)
+	u := b.enabled(t, shortly(byQueue))
 	if err := u.Attach(0x18, 1, goodTable); err != nil {
 		t.Fatal(err)
 	}
@@ -454,7 +454,7 @@ func TestNotPerformed(t *testing.T) {
 // and it goes on when the unit does.
 func TestQueueStalls(t *testing.T) {
 	b := newBench(t)
-	u := b.enabled(t, byQueue)
+	u := b.enabled(t, shortly(byQueue))
 	b.stuck["queue"] = true
 	for range 200 {
 		if err := u.Invalidate(1, 0x1000, 1); !errors.Is(err, vtd.ErrTimeout) {
@@ -475,7 +475,7 @@ func TestQueueStalls(t *testing.T) {
 func TestQueueStopsLate(t *testing.T) {
 	for _, fault := range []uint32{0x10, 0x40, 0x20} {
 		b := newBench(t)
-		u := b.enabled(t, byQueue)
+		u := b.enabled(t, shortly(byQueue))
 		b.stuck["queue"] = true
 		if err := u.Invalidate(1, 0x1000, 1); !errors.Is(err, vtd.ErrTimeout) {
 			t.Fatal(err)
@@ -497,7 +497,7 @@ func TestQueueStopsLate(t *testing.T) {
 func TestEnableAfterQueueStopped(t *testing.T) {
 	for _, fault := range []uint32{0x10, 0x40, 0x20} {
 		b := newBench(t)
-		u := b.open(t, byQueue)
+		u := b.open(t, shortly(byQueue))
 		b.stuck["queue"] = true
 		if err := u.Enable(t.Context()); !errors.Is(err, vtd.ErrTimeout) {
 			t.Fatal(err)

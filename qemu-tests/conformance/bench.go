@@ -27,6 +27,7 @@ type bench struct {
 	tables []*pagetable.Table
 	data   pagetable.Segment
 	dev    [2]Device
+	pokes  []func() // undo what was written by hand
 	errs   []error
 }
 
@@ -75,6 +76,7 @@ func (b *bench) open(regs vtd.Registers, opts vtd.Options) error {
 
 // perform runs the case and says what was wrong.
 func (b *bench) perform(c Case) (err error) {
+	noted := len(violations(b.rig))
 	defer func() {
 		switch p := recover().(type) {
 		case nil:
@@ -88,19 +90,26 @@ func (b *bench) perform(c Case) (err error) {
 			panic(p)
 		}
 		err = errors.Join(b.errs...)
-		if v, ok := b.rig.(interface{ Violations() []string }); ok && !c.ruins && err == nil {
-			if all := v.Violations(); len(all) > 0 {
-				err = fmt.Errorf("the unit objects: %s", all)
-			}
+		if all := violations(b.rig); err == nil && !c.ruins && len(all) > noted {
+			err = fmt.Errorf("the unit objects: %s", all[noted:])
 		}
 	}()
 	c.run(b)
 	return nil
 }
 
+// violations are what the rig's unit objects to, if it tells.
+func violations(r Rig) []string {
+	if v, ok := r.(interface{ Violations() []string }); ok {
+		return v.Violations()
+	}
+	return nil
+}
+
 // close gives everything back. What does not come back is an error.
 func (b *bench) close() error {
 	var errs []error
+	b.undo()
 	if b.unit != nil {
 		errs = append(errs, b.unit.Close())
 	}
@@ -272,6 +281,15 @@ func (b *bench) recorded(f blocked) vtd.Fault {
 
 // faults checks what the unit has recorded since the last call.
 func (b *bench) faults(want ...blocked) {
+	var expected []vtd.Fault
+	for _, f := range want {
+		expected = append(expected, b.recorded(f))
+	}
+	b.faultsAre(expected)
+}
+
+// faultsAre is faults for those who know what the unit records.
+func (b *bench) faultsAre(want []vtd.Fault) {
 	got, lost := b.drain()
 	if lost {
 		b.failf("the unit lost faults")
@@ -279,16 +297,12 @@ func (b *bench) faults(want ...blocked) {
 	b.sameFaults(got, want)
 }
 
-func (b *bench) sameFaults(got []vtd.Fault, want []blocked) {
-	var expected []vtd.Fault
-	for _, f := range want {
-		expected = append(expected, b.recorded(f))
-	}
+func (b *bench) sameFaults(got, want []vtd.Fault) {
 	for i := range got {
 		got[i] = vtd.Fault{Reason: got[i].Reason, Source: got[i].Source, IOVA: got[i].IOVA, Write: got[i].Write}
 	}
-	if !slices.Equal(got, expected) {
-		b.failf("faults recorded %v, want %v", got, expected)
+	if !slices.Equal(got, want) {
+		b.failf("faults recorded %v, want %v", got, want)
 	}
 }
 

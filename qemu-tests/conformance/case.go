@@ -18,7 +18,15 @@ type Case struct {
 
 // Cases are all cases, in the order in which they run.
 func Cases() []Case {
-	return slices.Concat(mappingCases)
+	return slices.Concat(mappingCases, unmappingCases, superpageCases, domainCases, invalidationCases, cacheCases, faultCases, reasonCases())
 }
 
 func (c Case) runsIn(m Mode) bool { return len(c.modes) == 0 || slices.Contains(c.modes, m) }
+
+func modeNames(all []Mode) []string {
+	var names []string
+	for _, m := range all {
+		names = append(names, string(m))
+	}
+	return names
+}

@@ -155,18 +155,12 @@ func limitUnit(b *bench) {
 	limit(b, 39)
 }
 
-// beyond is the fault of an access behind a second-stage table: a unit looks
-// first at its own width (MGAW).
+// beyond is the fault of an access behind a second-stage table.
 func (b *bench) beyond(iova uint64, write bool) blocked {
-	f := blocked{vtd.ReasonBeyondWidth, 0, iova, write}
-	switch {
-	case b.mode == Legacy:
-	case iova>>b.unit.Capabilities().MaxAddressWidth != 0:
-		f.reason = 0x83
-	default:
-		f.reason = 0x84
+	if b.mode == Legacy {
+		return blocked{vtd.ReasonBeyondWidth, 0, iova, write}
 	}
-	return f
+	return blocked{0x84, 0, iova, write}
 }
 
 // limit uses the last page of a table and what is behind.

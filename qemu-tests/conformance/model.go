@@ -42,7 +42,7 @@ func openModel(m Mode, v Variant) (*modelRig, error) {
 	c := model.Config{
 		RAM: r.ram, RAMBase: modelBase, HostWidth: 40, Widths: []int{39, 48},
 		UnorderedFlushes: true, CachingMode: v.CachingMode, WriteBufferFlush: v.WriteBuffer,
-		Scalable: m != Legacy, NoFirstStage: m == ScalableSecond, NoSecondStage: m == ScalableFirst,
+		Scalable: m != Legacy,
 	}
 	if v.Narrow {
 		c.Widths = []int{39}

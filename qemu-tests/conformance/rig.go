@@ -140,6 +140,10 @@ type Traits struct {
 	// that one. write says that the access is one. Nil is what the specification says.
 	Record func(r vtd.Reason, write bool) (recorded vtd.Reason, whyNot string)
 
+	// Unqualified are reasons as recorded that FPD does not keep out of the records
+	// here though by the specification it does.
+	Unqualified []vtd.Reason
+
 	// AddressMask is the highest order of an IOTLB invalidation that drops no
 	// more than was asked for; 0 is all.
 	AddressMask int

@@ -32,15 +32,11 @@ type Result struct {
 const caseLimit = 2 * time.Minute
 
 // Run runs the cases in a place, one after the other, and tells report of each
-// as it ends. Cases that its mode cannot have by their nature are left out. It
-// returns early, with ctx's error, if that ends.
+// as it ends. It returns early, with ctx's error, if that ends.
 func Run(ctx context.Context, p Place, cases []Case, report func(Result)) error {
 	r := runner{place: p}
 	defer r.drop()
 	for _, c := range cases {
-		if !c.runsIn(p.Mode) {
-			continue
-		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -78,6 +74,9 @@ func (r *runner) result(ctx context.Context, c Case) Result {
 func (r *runner) one(ctx context.Context, c Case) error {
 	ctx, cancel := context.WithTimeout(ctx, caseLimit)
 	defer cancel()
+	if !c.runsIn(r.place.Mode) {
+		return Unavailable(fmt.Sprintf("only in mode %s", strings.Join(modeNames(c.modes), " or ")))
+	}
 	if err := r.open(ctx, c.variant); err != nil {
 		return err
 	}

@@ -23,12 +23,14 @@ func QEMUTraits(version string, m Mode) Traits {
 		},
 		Record: func(r vtd.Reason, write bool) (vtd.Reason, string) { return qemuReason(old, m, r, write) },
 	}
+	t.Unqualified = []vtd.Reason{vtd.ReasonContextReserved}
 	if m != Legacy {
 		t.Lacks[PASIDCache] = "QEMU reads PASID entries again whenever its IOTLB misses"
 	}
 	if old {
 		t.Lacks[InterruptFault] = "QEMU before 10.0 records no faults of interrupts"
-		t.AddressMask = 7 // it keeps the mask in 8 bits and drops the domain for more
+		t.Unqualified = append(t.Unqualified, 0x58) // which stands for others
+		t.AddressMask = 7                           // it keeps the mask in 8 bits and drops the domain for more
 	}
 	return t
 }
@@ -37,13 +39,16 @@ func QEMUTraits(version string, m Mode) Traits {
 // mode.
 var qemuLegacy = map[vtd.Reason]vtd.Reason{
 	0x38: vtd.ReasonRootAccess, 0x39: vtd.ReasonRootNotPresent, 0x3a: vtd.ReasonRootReserved,
-	0x40: vtd.ReasonContextAccess, 0x41: vtd.ReasonContextNotPresent, 0x42: vtd.ReasonContextReserved, 0x43: vtd.ReasonContextInvalid,
+	0x40: vtd.ReasonContextAccess, 0x41: vtd.ReasonContextNotPresent, 0x42: vtd.ReasonContextReserved,
 	0x78: vtd.ReasonTableAccess, 0x7a: vtd.ReasonEntryReserved, 0x7b: vtd.ReasonContextInvalid,
 	0x83: vtd.ReasonBeyondWidth, 0x84: vtd.ReasonBeyondWidth,
 }
 
 func qemuReason(old bool, m Mode, r vtd.Reason, write bool) (vtd.Reason, string) {
-	if m == Legacy {
+	switch {
+	case r == 0x30:
+		return 0, "QEMU takes each mode of the root table for legacy or scalable"
+	case m == Legacy:
 		return r, ""
 	}
 	if l, ok := qemuLegacy[r]; ok {
@@ -57,6 +62,10 @@ func qemuReason(old bool, m Mode, r vtd.Reason, write bool) (vtd.Reason, string)
 		return vtd.ReasonNoRead, ""
 	case r == 0x52 || r == 0x5a:
 		return 0, "QEMU checks no reserved bits in PASID entries and their directory"
+	case r == 0x43:
+		return 0, "QEMU does not compare RID_PASID with the size of the directory"
+	case r == 0x90:
+		return 0, "QEMU sets accessed bits whether the walk snoops or not"
 	case old && r >= 0x50 && r <= 0x5b:
 		return 0x58, "" // it has one reason for all
 	}
