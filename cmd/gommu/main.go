@@ -47,6 +47,6 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(newSetup(), newDoctor(), newDevices(), newDemo(), newConformance(), newPool())
-	root.AddCommand(newConformanceGuest())
+	root.AddCommand(newUnit(), newWalk(), newTables(), newConformanceGuest())
 	return root
 }

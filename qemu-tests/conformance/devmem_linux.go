@@ -44,7 +44,7 @@ func DevmemPlaces(version string) ([]Place, Variant, error) {
 			if v != is {
 				return nil, Unavailable(fmt.Sprintf("the unit is %+v, not %+v", is, v))
 			}
-			return openDevmem(ctx, version, m)
+			return openDevmem(ctx, &devmemRig{mode: m, version: version, scalable: caps.ScalableMode})
 		}})
 	}
 	return all, is, nil
@@ -54,14 +54,14 @@ func DevmemPlaces(version string) ([]Place, Variant, error) {
 type devmemRig struct {
 	mode         Mode
 	version      string
+	scalable     bool // the unit has scalable mode, whether it is used or not
 	regs         *devmem.Registers
 	tables, data *devmem.Memory
 	devices      [2]Device
 	closers      []func() error
 }
 
-func openDevmem(ctx context.Context, version string, m Mode) (*devmemRig, error) {
-	r := &devmemRig{mode: m, version: version}
+func openDevmem(ctx context.Context, r *devmemRig) (*devmemRig, error) {
 	if err := r.open(ctx); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -121,6 +121,15 @@ func (r *devmemRig) Traits() Traits {
 	t := QEMUTraits(r.version, r.mode)
 	t.Lacks[InterruptFault] = "interrupts belong to the guest's kernel"
 	t.SlowDMA = true
+	if r.mode == Legacy && r.scalable {
+		record := t.Record
+		t.Record = func(reason vtd.Reason, write bool) (vtd.Reason, string) {
+			if reason == 0x0e {
+				return 0x87, "" // QEMU goes by what the unit has, not by the root table's mode
+			}
+			return record(reason, write)
+		}
+	}
 	return t
 }
 
