@@ -110,16 +110,22 @@ func (c core[F]) unlink(tbl *[entries]uint64, level int, iova, bus uint64, b *Ba
 			break
 		}
 	}
-	pause()
-	c.unlinks.Add(1)
-	if b != nil {
-		b.frames.push(c.mem, Frame{bus})
-		b.touch(c.Table, iova, iova|(FrameSize-1))
-		return freed
-	}
-	store(&c.mem.entries(bus)[1], pte(iova&^(FrameSize-1)))
-	c.orphans.push(c.mem, Frame{bus})
+	c.retire(bus, iova, b)
 	return freed
+}
+
+// retire hands the frame of an unlinked table, which was on the way to iova, to
+// b, or without a batch to the orphans.
+func (t *Table) retire(bus, iova uint64, b *Batch) {
+	pause()
+	t.unlinks.Add(1)
+	if b != nil {
+		b.frames.push(t.mem, Frame{bus})
+		b.touch(t, iova, iova|(FrameSize-1))
+		return
+	}
+	store(&t.mem.entries(bus)[1], pte(iova&^(FrameSize-1)))
+	t.orphans.push(t.mem, Frame{bus})
 }
 
 // adopt moves the orphans to b.

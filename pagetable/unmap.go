@@ -63,6 +63,11 @@ func (c core[F]) unmap(first, last uint64, b *Batch, f func(iova, bus, size uint
 	if c.orphans.head.Load() != 0 {
 		c.adopt(b)
 	}
+	if f == nil {
+		if bytes, done := c.unmapPages(first, last, b); done {
+			return bytes, nil
+		}
+	}
 	r := removal[F]{core: c, b: b}
 	var out *reporter
 	if f != nil {
@@ -87,6 +92,69 @@ func (c core[F]) unmap(first, last uint64, b *Batch, f func(iova, bus, size uint
 	return r.bytes, nil
 }
 
+// unmapPages is the usual case: pages of one table. It says whether that is the
+// case. What the table maps for the caller keeps it until drop.
+func (c core[F]) unmapPages(first, last uint64, b *Batch) (bytes uint64, done bool) {
+	for {
+		unlinks := c.unlinks.Load()
+		tbl, bus := c.rootPtr.Load(), c.root.Bus
+		for level := c.top; level > 0; level-- {
+			i := index(first, level)
+			e := load(&tbl[i])
+			if index(last, level) != i || e == 0 || e.leaf(level) || last-first == span(level)-1 {
+				return 0, false
+			}
+			next := c.child(e)
+			if next == nil {
+				return 0, false
+			}
+			pause()
+			tbl, bus = next, e.bus()
+		}
+		run := tbl[index(first, 0) : index(last, 0)+1]
+		used := inUse(run)
+		pause()
+		if c.unlinks.Load() != unlinks {
+			continue
+		}
+		if !used {
+			return 0, true
+		}
+		gone := wipe(run)
+		b.touch(c.Table, first, last)
+		if !c.coherent {
+			c.flush(run)
+			c.showLinks(first, 0)
+		}
+		if c.mem.uses(bus).drop(gone) {
+			c.prune(bus, first, b)
+		}
+		c.order()
+		return uint64(gone) * span(0), true
+	}
+}
+
+// prune takes the dead table of pages at bus out of the tree, and those above
+// it that become empty. While it is linked those above it stay; if another
+// goroutine has put a table in its place already, they may be gone as well.
+func (c core[F]) prune(bus, iova uint64, b *Batch) {
+	var p path
+	p[c.top] = place{c.rootPtr.Load(), c.root.Bus}
+	for level := c.top; level > 1; level-- {
+		e := load(&p[level].tbl[index(iova, level)])
+		next := c.child(e)
+		if e == 0 || e.leaf(level) || next == nil {
+			c.retire(bus, iova, b)
+			return
+		}
+		p[level-1] = place{next, e.bus()}
+	}
+	n := c.unlink(p[1].tbl, 1, iova, bus, b)
+	i := index(iova, 1)
+	c.flush(p[1].tbl[i : i+1])
+	c.leave(&p, 1, iova, n, b)
+}
+
 // removal is one Unmap on its way through the tables.
 type removal[F format] struct {
 	core[F]
@@ -101,7 +169,7 @@ type reporter struct {
 	found Leaf // what is to be reported next, as one
 }
 
-// run is the usual case: every entry of one table that translates a part of the range is
+// run is the simple case: every entry of one table that translates a part of the range is
 // in it as a whole, so nobody else uses these entries. It says whether that is
 // the case. An entry of the caller's keeps the table until leave.
 func (r *removal[F]) run(first, last uint64, out *reporter) (done bool) {

@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"encoding/binary"
 	"sync/atomic"
 
 	"gommu/internal/cacheline"
@@ -59,9 +58,6 @@ func (b *bench) setRootPointer(v uint64) {
 		b.must(b.ctx.Err())
 	}
 }
-
-// putWord stores an entry in memory that no frame is in.
-func putWord(mem []byte, v uint64) { binary.LittleEndian.PutUint64(mem, v) }
 
 func next(entry uint64) uint64 { return entry & 0x000f_ffff_ffff_f000 }
 

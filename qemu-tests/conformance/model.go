@@ -59,7 +59,10 @@ func openModel(m Mode, v Variant) (*modelRig, error) {
 func (r *modelRig) Registers() vtd.Registers { return r.Unit }
 func (r *modelRig) Devices() [2]Device       { return r.devices }
 func (r *modelRig) Nowhere() uint64          { return 1 << 37 }
-func (r *modelRig) Traits() Traits           { return Traits{} }
+
+func (r *modelRig) Traits() Traits {
+	return Traits{Lacks: map[Feature]string{InterruptFault: "the model remaps no interrupts"}}
+}
 
 func (r *modelRig) Tables() []pagetable.Segment {
 	return []pagetable.Segment{{Bus: modelBase, Mem: r.ram[:modelTables]}}

@@ -2,8 +2,9 @@ package conformance
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
-	"fmt"
+	"os"
 	"strings"
 
 	"gommu/iommu/vtd"
@@ -36,11 +37,12 @@ func QtestPlaces(qemus []provision.QEMU) []Place {
 
 // qtestRig is a machine with two edu devices.
 type qtestRig struct {
-	m       *qtest.Machine
-	mode    Mode
-	version string
-	devices [2]Device
-	closers []func() error
+	m         *qtest.Machine
+	mode      Mode
+	version   string
+	devices   [2]Device
+	functions [2]pci.Function
+	closers   []func() error
 }
 
 func openQtest(ctx context.Context, q provision.QEMU, m Mode, v Variant) (*qtestRig, error) {
@@ -52,9 +54,12 @@ func openQtest(ctx context.Context, q provision.QEMU, m Mode, v Variant) (*qtest
 	if v.Narrow {
 		c.AddressWidth = 39
 	}
-	for slot := range 2 {
-		c.Devices = append(c.Devices, fmt.Sprintf("edu,addr=%#x,dma_mask=0xffffffffffffffff", slot+3))
+	rom, remove, err := romFile()
+	if err != nil {
+		return nil, err
 	}
+	defer remove()
+	c.Devices = []string{"edu,addr=0x3,dma_mask=0xffffffffffffffff,romfile=" + rom, "edu,addr=0x4,dma_mask=0xffffffffffffffff"}
 	r := &qtestRig{mode: m, version: q.Version}
 	if r.m, err = qtest.Start(ctx, c); err != nil {
 		return nil, err
@@ -101,8 +106,9 @@ func (r *qtestRig) openDevice(i int) error {
 		return err
 	}
 	r.closers = append(r.closers, d.Close)
-	r.devices[i] = EduDevice(d, f.Address().RequesterID())
-	return nil
+	r.functions[i] = f
+	r.devices[i], err = EduInterrupts(d, f)
+	return err
 }
 
 func (r *qtestRig) Registers() vtd.Registers { return r.m.IOMMU() }
@@ -116,6 +122,32 @@ func (r *qtestRig) Tables() []pagetable.Segment {
 
 func (r *qtestRig) Data() pagetable.Segment {
 	return pagetable.Segment{Bus: qtestData, Mem: r.m.RAM()[qtestData:][:size2M]}
+}
+
+// ReadOnlyTable is the first device's option ROM, which holds the table.
+func (r *qtestRig) ReadOnlyTable() (uint64, error) {
+	const register, address, enable = 0x30, 0xd000_0000, 1
+	return address, r.functions[0].Config().Write(register, 4, address|enable)
+}
+
+// romFile makes a file for an option ROM: a table of first-stage leaves that all
+// lead to the first data page, with A clear.
+func romFile() (name string, remove func(), err error) {
+	const leaf = qtestData | accessBits
+	rom := make([]byte, 0, page)
+	for range page / 8 {
+		rom = binary.LittleEndian.AppendUint64(rom, leaf)
+	}
+	f, err := os.CreateTemp("", "gommu-rom-")
+	if err != nil {
+		return "", nil, err
+	}
+	remove = func() { os.Remove(f.Name()) }
+	_, err = f.Write(rom)
+	if err = errors.Join(err, f.Close()); err != nil {
+		remove()
+	}
+	return f.Name(), remove, err
 }
 
 // Close ends the machine and says if it had ended by itself.

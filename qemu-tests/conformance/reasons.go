@@ -18,6 +18,9 @@ type spoil struct {
 	read   bool   // the access is a read; else a write
 	iova   uint64 // of the access; 0 is spoilIOVA
 	do     func(b *bench, t *pagetable.Table)
+	// tagged says that the access has a PASID; 5 is attached.
+	tagged bool
+	pasid  uint32
 	// unqualified says that FPD cannot keep it out of the records (section 7.1.3).
 	unqualified bool
 }
@@ -39,6 +42,7 @@ const (
 	readBit      = 1 << 0
 	writeBit     = 1 << 1
 	accessedBit  = 1 << 5 // first stage
+	accessBits   = readBit | writeBit | userBit
 	addressBits  = 0x000f_ffff_ffff_f000
 )
 
@@ -64,6 +68,12 @@ var spoils = []spoil{
 	{reason: 0x0c, what: "superpage in the root", modes: legacy, do: level(4, setBits(superpageBit))},
 	{reason: 0x0c, what: "superpage that is not aligned", modes: legacy, do: level(2, setBits(superpageBit|1<<13))},
 	{reason: 0x0e, what: "page in the interrupt range", modes: legacy, do: leafWord(lead(0xfee0_0000))},
+
+	{reason: 0x31, what: "PASID in legacy mode", modes: legacy, tagged: true, pasid: 5, unqualified: true, do: nothing},
+	{reason: 0x45, what: "PASID that the context entry does not allow", modes: scalable, tagged: true, pasid: 5, do: contextWord(0, clearBits(1<<3))},
+	{reason: 0x46, what: "PASID beyond the directory", modes: scalable, tagged: true, pasid: 0x7000, do: contextWord(0, clearBits(7<<9))},
+	{reason: 0x48, what: "PASID of the requests without one", modes: scalable, tagged: true, pasid: 0, do: nothing},
+	{reason: 0x59, what: "PASID that is not attached", modes: scalable, tagged: true, pasid: 6, do: nothing},
 
 	{reason: 0x30, what: "root table address of a reserved mode", unqualified: true, do: rootMode},
 	{reason: 0x38, what: "root table where no memory is", modes: scalable, unqualified: true, do: rootTable},
@@ -116,11 +126,15 @@ var spoils = []spoil{
 func reasonCases() []Case {
 	var all []Case
 	for _, s := range spoils {
-		all = append(all, Case{
+		c := Case{
 			Name:  fmt.Sprintf("reason/%02x %s", uint8(s.reason), s.what),
 			About: s.reason.String(),
 			modes: s.modes, ruins: true, run: s.run,
-		})
+		}
+		if s.tagged {
+			c.needs = PASIDs
+		}
+		all = append(all, c)
 	}
 	return all
 }
@@ -131,7 +145,7 @@ func (s spoil) run(b *bench) {
 	b.mapPage(t, 1, 0x1000, 2)
 	b.expect(0, spoilIOVA, b.bus(1), true, "before anything is wrong")
 	b.noFaults()
-	b.pokes = nil
+	s.attachPASID(b, t)
 	if s.iova == 0 {
 		s.iova = spoilIOVA
 	}
@@ -157,8 +171,22 @@ func (s spoil) run(b *bench) {
 	s.repair(b)
 }
 
+// attachPASID lets the device reach the same with a PASID, where there is such.
+func (s spoil) attachPASID(b *bench, t *pagetable.Table) {
+	if s.tagged && b.mode != Legacy {
+		b.must(b.unit.AttachPASID(b.dev[0].Source(), 5, 1, t))
+	}
+}
+
 // access does the access, which must not pass.
 func (s spoil) access(b *bench) {
+	if s.tagged {
+		write := func() { b.must(b.dev[0].(PASIDDevice).WritePASID(b.ctx, s.pasid, s.iova, probe)) }
+		if b.reachesBy(write, b.bus(1)) {
+			b.failf("%s: the device reaches its page", s.what)
+		}
+		return
+	}
 	if !s.read {
 		b.expect(0, s.iova, b.bus(1), false, s.what)
 		return
@@ -232,20 +260,18 @@ func (b *bench) setRoot(f func(uint64) uint64) {
 	b.pokes = append(b.pokes, func() { b.setRootPointer(old) })
 }
 
-// A readOnlyMemory is a rig that has a page which the unit reads and cannot write.
-type readOnlyMemory interface {
-	ReadOnly() (pagetable.Segment, error)
+// A readOnlyTable is a rig that has a last-level first-stage table of which all
+// entries lead to some page, with A clear, in memory that the unit cannot write.
+type readOnlyTable interface {
+	ReadOnlyTable() (bus uint64, err error)
 }
 
-// readOnlyLeaf has the last-level table, with A clear, in memory that cannot be written.
 func readOnlyLeaf(b *bench, t *pagetable.Table) {
-	r, ok := b.rig.(readOnlyMemory)
+	r, ok := b.rig.(readOnlyTable)
 	if !ok {
 		b.skip("there is no memory that the unit can read and not write")
 	}
-	m, err := r.ReadOnly()
+	bus, err := r.ReadOnlyTable()
 	b.must(err)
-	clear(m.Mem)
-	putWord(m.Mem[spoilIOVA>>12&511*8:], b.peek(b.pageEntry(t, spoilIOVA, 1))&^accessedBit)
-	b.spoil(b.pageEntry(t, spoilIOVA, 2), lead(m.Bus))
+	b.spoil(b.pageEntry(t, spoilIOVA, 2), lead(bus))
 }

@@ -114,6 +114,13 @@ type PASIDDevice interface {
 	WritePASID(ctx context.Context, pasid uint32, iova uint64, n int) error
 }
 
+// An InterruptDevice can send a message as its interrupt, which a unit that remaps
+// interrupts looks at. Where devices cannot, Traits.Lacks has InterruptFault.
+type InterruptDevice interface {
+	Device
+	Interrupt(ctx context.Context, address uint64, data uint32) error
+}
+
 // A Feature is something that real units have and that not every rung can show.
 type Feature string
 

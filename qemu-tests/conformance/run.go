@@ -77,10 +77,13 @@ func (r *runner) one(ctx context.Context, c Case) error {
 	if !c.runsIn(r.place.Mode) {
 		return Unavailable(fmt.Sprintf("only in mode %s", strings.Join(modeNames(c.modes), " or ")))
 	}
+	if why := r.lacks(c); why != "" { // no matter in which variant
+		return Unavailable(why)
+	}
 	if err := r.open(ctx, c.variant); err != nil {
 		return err
 	}
-	if why := r.rig.Traits().Lacks[c.needs]; why != "" {
+	if why := r.lacks(c); why != "" {
 		return Unavailable(why)
 	}
 	b, err := newBench(ctx, r.rig, r.place.Mode)
@@ -94,6 +97,15 @@ func (r *runner) one(ctx context.Context, c Case) error {
 	return err
 }
 
+// lacks says why the open rig cannot show the case.
+func (r *runner) lacks(c Case) string {
+	if r.rig == nil {
+		return ""
+	}
+	return r.rig.Traits().Lacks[c.needs]
+}
+
+// open sees to it that a rig of the variant is open.
 func (r *runner) open(ctx context.Context, v Variant) error {
 	if r.rig != nil && r.variant == v {
 		return nil
