@@ -18,7 +18,8 @@ const (
 	devmemTable = 4 << 20
 )
 
-// DevmemCmdline is what a kernel is booted with for DevmemPlaces.
+// DevmemCmdline is what a kernel is booted with for DevmemPlaces: it drives neither the unit nor
+// interrupts through it, lets go of registers, and keeps 16 MiB of hugepages.
 const DevmemCmdline = "intel_iommu=off intremap=off iomem=relaxed hugepages=8"
 
 // DevmemPlaces are the modes of the unit of the QEMU that this process runs in: a

@@ -17,6 +17,7 @@ import (
 	"gommu/iommu/vtd"
 	"gommu/pagetable"
 	"gommu/pci"
+	"gommu/qemu-tests/conformance"
 	"gommu/qemu-tests/vm/guest"
 	"gommu/respool"
 	"gommu/respool/source"
@@ -24,7 +25,7 @@ import (
 )
 
 // What the tests of a unit that belongs to this process want.
-const unitGuest = `kernel command line "intel_iommu=off intremap=off iomem=relaxed hugepages=16", device "edu,addr=0x3,dma_mask=0xffffffffffffffff"`
+const unitGuest = `kernel command line "` + conformance.DevmemCmdline + `", device "edu,addr=0x3,dma_mask=0xffffffffffffffff"`
 
 const (
 	unitAddress = 0xfed90000 // of QEMU's only unit
