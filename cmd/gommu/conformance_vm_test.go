@@ -14,12 +14,22 @@ import (
 	"gommu/qemu-tests/conformance"
 	"gommu/qemu-tests/provision"
 	"gommu/qemu-tests/vm"
+	"gommu/qemu-tests/vm/guest"
 )
 
-// testProgram is the command as this test binary has it, in TestGuestCommand.
+// testProgram is the command as this test binary has it, in TestInGuest.
 func testProgram(args ...string) (vm.Machine, error) {
 	self, err := os.Executable()
-	return vm.Machine{Init: self, Args: []string{"-test.run=^TestGuestCommand$"}, Env: []string{"GOMMU_ARGS=" + strings.Join(args, " ")}}, err
+	return vm.Machine{Init: self, Args: []string{"-test.run=^TestInGuest$"}, Env: []string{"GOMMU_LINES=" + strings.Join(args, "\n")}}, err
+}
+
+// TestInGuest is the command in a guest: its arguments are the lines of GOMMU_LINES.
+func TestInGuest(t *testing.T) {
+	guest.SkipUnlessInside(t)
+	os.Args = append([]string{"gommu"}, strings.Split(os.Getenv("GOMMU_LINES"), "\n")...)
+	if code := run(); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
 }
 
 // TestConformanceVM runs the suite in guests: every case on every QEMU and in every mode that
