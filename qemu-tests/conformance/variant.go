@@ -13,10 +13,10 @@ func Variants(cases []Case) []Variant {
 	return all
 }
 
-// CasesFor are those of the cases that want a variant and run in one of the modes, for
-// rungs whose unit is what it is.
+// CasesFor are those of the cases that want a variant and, if modes are given, can be
+// shown in one of these, for rungs whose unit is what it is.
 func CasesFor(cases []Case, v Variant, modes ...Mode) []Case {
 	return slices.DeleteFunc(slices.Clone(cases), func(c Case) bool {
-		return c.variant != v || !slices.ContainsFunc(modes, c.runsIn)
+		return c.variant != v || len(modes) > 0 && !slices.ContainsFunc(modes, c.runsIn)
 	})
 }
