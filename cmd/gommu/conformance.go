@@ -72,6 +72,10 @@ var allConformanceRungs = []conformanceRung{
 		qemus, err := provision.FindQEMU(provision.Options{})
 		return placeJobs(conformance.QtestPlaces(qemus)), err
 	}},
+	{"vm", "the same units, owned by this program in a Linux guest, through /dev/mem", func() ([]conformanceJob, error) {
+		in, err := provision.Find(provision.Options{})
+		return vmJobs(in), err
+	}},
 }
 
 func placeJobs(places []conformance.Place) []conformanceJob {

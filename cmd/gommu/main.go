@@ -47,5 +47,6 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(newSetup(), newDoctor(), newDevices(), newDMAR(), newDemo(), newConformance(), newPool())
+	root.AddCommand(newUnit(), newWalk(), newTables(), newConformanceGuest())
 	return root
 }
