@@ -2,12 +2,13 @@
 # make check  the static part: format, vet, staticcheck, builds elsewhere, go.mod fresh
 # make race   the lock-free parts and the tables under the race detector (needs a C compiler)
 # make debug  the pool's debug builds: holders, poison, circles, and calls stopped in the middle
+# make mutate each invalidation, flush and ordering step of the unit's driver left out in turn: a test has to notice
 # make soak   10^9 calls of the pool
 # make bench  the benchmarks, peers in the same run
 
 GO ?= go
 
-.PHONY: all check test race debug soak setup bench fuzz
+.PHONY: all check test race debug mutate soak setup bench fuzz
 
 all: check test
 
@@ -34,6 +35,10 @@ race:
 debug:
 	$(GO) vet -tags debug ./respool/...
 	$(GO) test -tags debug -count=1 -timeout 10m ./respool/...
+
+mutate:
+	$(GO) vet -tags mutate ./iommu/vtd
+	$(GO) test -tags mutate -count=1 -timeout 10m ./iommu/vtd
 
 soak:
 	$(GO) test -count=1 -run Soak -timeout 60m ./respool -soak 1e9
