@@ -18,6 +18,9 @@ func TestUseCountLives(t *testing.T) {
 	if u.drop(2) || !u.drop(1) || alive(u.word.Load()) {
 		t.Fatal("not dead when the last use is dropped")
 	}
+	if !u.claim() || u.letGo() || !u.letGo() || u.claim() {
+		t.Fatal("a dead table's life ends with the last claim")
+	}
 	u.start(1, true)
 	if u.add(w, 1) {
 		t.Error("a use was added to an earlier life")

@@ -11,16 +11,18 @@ package pagetable
 type Batch struct {
 	t           *Table // nil while empty
 	frames      frameList
+	elsewhere   int // tables whose frames a Map leaves to a later batch
 	first, last uint64
 }
 
 // Empty says that nothing was unmapped, so there is nothing to invalidate.
 func (b *Batch) Empty() bool { return b.t == nil }
 
-// Tables is the number of table frames in the batch. If it is not 0 the
+// Tables is the number of tables that went out of use. Their frames are in the
+// batch, but for those that a Map at the same time leaves to a later one. If it is not 0 the
 // invalidation has to cover the unit's caches of non-leaf entries as well
 // (invalidation hint IH = 0); otherwise those of leaves suffice.
-func (b *Batch) Tables() int { return b.frames.n }
+func (b *Batch) Tables() int { return b.frames.n + b.elsewhere }
 
 // Range returns the first and the last IOVA that the invalidation has to
 // cover: all that was unmapped, and all that an unlinked table could have

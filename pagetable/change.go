@@ -128,7 +128,11 @@ func (c *change[F]) pass(tbl *[entries]uint64, level int, first, last uint64, ha
 		switch {
 		case e == 0:
 		case e.leaf(level):
-			stored = c.leaf(&tbl[i], level, at, all, harvest) || stored
+			did, cut := c.leaf(&tbl[i], level, at, all, harvest)
+			stored = stored || did
+			if cut {
+				i-- // others have cut it just now: the parts have its marks
+			}
 		case all: // the caller's alone
 			if next := c.child(e); next != nil {
 				c.pass(next, level-1, at, end, harvest)
@@ -154,15 +158,16 @@ func (c *change[F]) pass(tbl *[entries]uint64, level int, first, last uint64, ha
 }
 
 // leaf changes one leaf, the one at iova; all says that all of it is in the
-// range. The unit may mark it at the same time. It says whether it stored.
-func (c *change[F]) leaf(slot *uint64, level int, iova uint64, all bool, harvest func(Access)) (stored bool) {
+// range. The unit may mark it at the same time. It says whether it stored, and
+// whether there is no leaf any more.
+func (c *change[F]) leaf(slot *uint64, level int, iova uint64, all bool, harvest func(Access)) (stored, gone bool) {
 	if c.merge || harvest == nil && !all { // cut already, unless something else writes to the tables
-		return false
+		return false, false
 	}
 	for {
 		e := load(slot)
 		if e == 0 || !e.leaf(level) {
-			return false // others have cut it just now
+			return false, true
 		}
 		l := leafOf[F](e, iova, level)
 		next := withProt[F](e, c.prot)
@@ -184,7 +189,7 @@ func (c *change[F]) leaf(slot *uint64, level int, iova uint64, all bool, harvest
 		case marks != 0:
 			harvest(Access{l, marks&accessed[F]() != 0, marks&dirty[F]() != 0})
 		}
-		return next != e
+		return next != e, false
 	}
 }
 

@@ -64,12 +64,13 @@ func (t *Table) visit(lowest int, first, last uint64, yield func(Entry) bool) bo
 }
 
 // visit yields the entries for [first, last] of the table of level that
-// translates it, and of those below.
+// translates it, and of those below. If the table has just been merged it yields the
+// leaf in its place.
 func (c core[F]) visit(level, lowest int, first, last uint64, yield func(Entry) bool) bool {
 	var words [entries]pte
-	f, ok := c.copyTable(&words, level, first)
+	f, merged, ok := c.copyTable(&words, level, first)
 	if !ok {
-		return true
+		return merged.Size == 0 || yield(merged)
 	}
 	for i := index(first, level); i <= index(last, level); i++ {
 		e := words[i]
@@ -95,8 +96,9 @@ func (c core[F]) visit(level, lowest int, first, last uint64, yield func(Entry) 
 }
 
 // copyTable copies the table of level that translates iova, as it was at
-// a time when it was in the tree. It says whether there is one.
-func (c core[F]) copyTable(words *[entries]pte, level int, iova uint64) (Frame, bool) {
+// a time when it was in the tree. It says whether there is one. If a leaf is in its
+// place, merged is what of it the table would translate.
+func (c core[F]) copyTable(words *[entries]pte, level int, iova uint64) (f Frame, merged Entry, ok bool) {
 again:
 	for {
 		unlinks := c.unlinks.Load()
@@ -107,19 +109,32 @@ again:
 				if c.unlinks.Load() != unlinks {
 					continue again
 				}
-				return Frame{}, false
+				if present[F](e) {
+					merged = mergedEntry[F](f, e, l, level+1, iova)
+				}
+				return Frame{}, merged, false
 			}
 			pause()
 			tbl, f = c.child(e), Frame{e.bus()}
 		}
 		if tbl == nil {
-			return Frame{}, false // closed, or not a table of this memory
+			return Frame{}, Entry{}, false // closed, or not a table of this memory
 		}
 		for i := range tbl {
 			words[i] = load(&tbl[i])
 		}
 		if c.unlinks.Load() == unlinks {
-			return f, true
+			return f, Entry{}, true
 		}
 	}
+}
+
+// mergedEntry is the part of the leaf e that one of level, no higher than its own,
+// would be. The leaf translates iova, and is in table f of the level at.
+func mergedEntry[F format](f Frame, e pte, at, level int, iova uint64) Entry {
+	size := span(level)
+	bus := e.bus()&^(span(at)-1) | iova&(span(at)-1)
+	return Entry{Table: f, Level: at, Index: index(iova, at), Raw: uint64(e), IOVA: iova &^ (size - 1), Size: size,
+		Leaf: true, Bus: bus &^ (size - 1), Prot: protOf[F](e),
+		Accessed: e&accessed[F]() != 0, Dirty: e&dirty[F]() != 0}
 }

@@ -16,7 +16,11 @@ import "gommu/respool"
 // the error wraps respool.ErrEmpty.
 //
 // After Map returns the unit can walk the entries; one that reports caching
-// mode (VT-d §6.1) or needs its write buffer flushed has to be told first.
+// mode (VT-d §6.1) or needs its write buffer flushed has to be told first. But
+// while a batch with tables (Batch.Tables) is not invalidated yet, the unit may have
+// the link to one of these cached, and walk that one instead of the new one in
+// its place: it blocks DMA to what was mapped in it. Who maps near such an
+// unmap, or at the same time, invalidates before the device uses the mapping.
 //
 // Map does not block and allocates nothing, except for the error of a refused
 // call (a dry pool's error is ready-made). Its work is bounded by size.

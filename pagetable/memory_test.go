@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"testing"
+
+	"gommu/respool"
 )
 
 func TestMemory(t *testing.T) {
@@ -53,6 +55,9 @@ func TestMemoryRefuses(t *testing.T) {
 }
 
 func TestFrameSource(t *testing.T) {
+	if n := respool.Sizer((&Memory{}).Frames()).ElemSize(); n != FrameSize {
+		t.Errorf("ElemSize is %d", n)
+	}
 	raw := slab(4)
 	for i := range raw {
 		raw[i] = 0xff

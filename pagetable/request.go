@@ -189,9 +189,10 @@ func (r *request[F]) write(held int, first, last uint64) {
 // points to, or in a new one. It says whether the entry needs a flush.
 func (r *request[F]) link(held, i int, first, last uint64) (flush bool) {
 	h := &r.held[held]
-	shared := last-first != span(h.level)-1
+	slot, shared := &h.tbl[i], last-first != span(h.level)-1
 	for {
-		e := load(&h.tbl[i])
+		e := load(slot)
+		var dead *useCount // what e points to: not used again while it is claimed
 		if shared && e != 0 {
 			below := r.holding(e)
 			if below < 0 {
@@ -199,32 +200,48 @@ func (r *request[F]) link(held, i int, first, last uint64) (flush bool) {
 			}
 			if below > 0 {
 				r.write(below, first, last)
-				return !r.seen(e)
+				return !r.seen(load(slot)) // others may have replaced e, but not since it is held
+			}
+			if dead = r.mem.uses(e.bus()); dead != nil && !dead.claim() {
+				continue // gone already
 			}
 		}
-		start := r.cursor
-		bus, used := r.build(h.level-1, first, last)
-		if used == 0 {
-			return false
+		flush, done := r.install(slot, e, h, first, last)
+		if dead != nil && dead.letGo() {
+			r.orphan(e.bus(), first)
 		}
-		u := r.mem.uses(bus)
-		u.start(used, !shared)
-		// The unit must not see the link before what it leads to.
-		r.order()
-		pause()
-		if swap(&h.tbl[i], e, linkEntry[F](bus)) {
-			if e == 0 { // else the dead table's use is ours now
-				h.extra--
-			}
-			if shared {
-				r.fresh[r.freshN] = u
-				r.freshN++
-			}
-			return true
+		if done {
+			return flush
 		}
+	}
+}
+
+// install maps [first, last] in a new table and replaces e, in a slot of h, by the
+// link to it. It is not done if the slot has changed.
+func (r *request[F]) install(slot *uint64, e pte, h *hold, first, last uint64) (flush, done bool) {
+	start, shared := r.cursor, last-first != span(h.level)-1
+	bus, used := r.build(h.level-1, first, last)
+	if used == 0 {
+		return false, true
+	}
+	u := r.mem.uses(bus)
+	u.start(used, !shared)
+	// The unit must not see the link before what it leads to.
+	r.order()
+	pause()
+	if !swap(slot, e, linkEntry[F](bus)) {
 		r.cursor = start
 		r.discard(bus, h.level-1)
+		return false, false
 	}
+	if e == 0 { // else the dead table's use is ours now
+		h.extra--
+	}
+	if shared {
+		r.fresh[r.freshN] = u
+		r.freshN++
+	}
+	return true, true
 }
 
 // holding is which of held e points to, or -1.

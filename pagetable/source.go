@@ -74,5 +74,8 @@ func (s *FrameSource) Free(f Frame) error {
 	return nil
 }
 
+// ElemSize is the number of bytes that a frame holds (respool.Sizer).
+func (s *FrameSource) ElemSize() int64 { return FrameSize }
+
 // Outstanding is how many frames are handed out.
 func (s *FrameSource) Outstanding() int { s.mu.Lock(); defer s.mu.Unlock(); return len(s.out) }

@@ -115,15 +115,27 @@ func (c core[F]) unlink(tbl *[entries]uint64, level int, iova, bus uint64, b *Ba
 }
 
 // retire hands the frame of an unlinked table, which was on the way to iova, to
-// b, or without a batch to the orphans.
+// b, or without a batch to the orphans. If others still rely on the table being
+// dead, the last of them does; b asks for the invalidation all the same.
 func (t *Table) retire(bus, iova uint64, b *Batch) {
 	pause()
 	t.unlinks.Add(1)
-	if b != nil {
+	last := t.mem.uses(bus).letGo()
+	switch {
+	case b == nil && last:
+		t.orphan(bus, iova)
+	case b == nil:
+	case last:
 		b.frames.push(t.mem, Frame{bus})
 		b.touch(t, iova, iova|(FrameSize-1))
-		return
+	default:
+		b.elsewhere++
+		b.touch(t, iova, iova|(FrameSize-1))
 	}
+}
+
+// orphan keeps the frame of an unlinked table for the next batch.
+func (t *Table) orphan(bus, iova uint64) {
 	store(&t.mem.entries(bus)[1], pte(iova&^(FrameSize-1)))
 	t.orphans.push(t.mem, Frame{bus})
 }

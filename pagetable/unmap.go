@@ -83,11 +83,9 @@ func (c core[F]) unmap(first, last uint64, b *Batch, f func(iova, bus, size uint
 		}
 		return 0, err
 	}
-	if r.bytes > 0 {
-		c.order()
-		if out != nil {
-			out.tell()
-		}
+	c.order() // even if nothing was mapped: tables that others emptied may have been unlinked
+	if out != nil {
+		out.tell()
 	}
 	return r.bytes, nil
 }

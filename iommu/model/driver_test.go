@@ -34,12 +34,12 @@ func TestDriver(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.c.Coherent = true
-			drive(t, c.c, c.opts)
+			drive(t, c.c, c.opts, (*rig).exercise)
 		})
 	}
 }
 
-func drive(t *testing.T, c model.Config, opts vtd.Options) {
+func drive(t *testing.T, c model.Config, opts vtd.Options, exercise func(*rig, *vtd.Unit, *pagetable.Table)) {
 	c.RAM, c.RAMBase = frames(ramPages), ramBase
 	r := &rig{t: t, ram: c.RAM, words: words(c.RAM)}
 	u, err := model.New(c)
@@ -78,7 +78,7 @@ func drive(t *testing.T, c model.Config, opts vtd.Options) {
 	if err := unit.Enable(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	r.exercise(unit, table)
+	exercise(r, unit, table)
 	if err := unit.Detach(source); err != nil {
 		t.Error(err)
 	}
@@ -136,4 +136,45 @@ func (r *rig) exercise(unit *vtd.Unit, table *pagetable.Table) {
 			t.Errorf("faults %v, %v", faults, err)
 		}
 	}
+}
+
+// TestMapBeforeInvalidation: a table leaves the tree, and before the
+// invalidation another mapping needs one in its place. The unit still walks the old
+// one, so the mapping works only after the invalidation (pagetable.Table.Map).
+func TestMapBeforeInvalidation(t *testing.T) {
+	drive(t, model.Config{Coherent: true}, vtd.Options{}, func(r *rig, unit *vtd.Unit, table *pagetable.Table) {
+		const iova, page = 0x40_0000, 0x1000
+		d, both := r.Device(source), pagetable.Read|pagetable.Write
+		if err := table.Map(iova, dataBase, page, both); err != nil {
+			t.Fatal(err)
+		}
+		r.fill(dataBase)
+		r.reads(d, iova, dataBase)
+		var batch pagetable.Batch
+		if _, err := table.Unmap(iova, page, &batch); err != nil || batch.Tables() == 0 {
+			t.Fatalf("%v, %d tables", err, batch.Tables())
+		}
+		if err := table.Map(iova+page, dataBase, page, both); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Read(iova+page, make([]byte, 8)); !errors.Is(err, model.ErrBlocked) {
+			t.Errorf("through the old table: %v", err)
+		}
+		if _, _, err := unit.Faults(); err != nil {
+			t.Error(err)
+		}
+		if err := unit.Flush(domain, &batch); err != nil {
+			t.Fatal(err)
+		}
+		r.reads(d, iova+page, dataBase)
+		if n := batch.Tables(); n != 0 {
+			t.Errorf("%d tables left in the batch", n)
+		}
+		if _, err := table.Unmap(iova+page, page, &batch); err != nil {
+			t.Fatal(err)
+		}
+		if err := unit.Flush(domain, &batch); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
