@@ -91,6 +91,11 @@ func (u *Unit) attach(source uint16, pasid uint32, domainID uint16, t Table) err
 	if err := u.forget(); err != nil {
 		return err
 	}
+	if u.enabled { // otherwise Enable does it
+		if err := u.forgetDevices(func(at place) bool { return at.source == source }); err != nil {
+			return err
+		}
+	}
 	if u.opts.Mode == Scalable {
 		err = u.attachPASID(source, pasid, domainID, tr)
 	} else {
@@ -171,7 +176,7 @@ func (u *Unit) translation(t Table) (translation, error) {
 		if !can.PassThrough {
 			return translation{}, fmt.Errorf("%w: no pass-through (ECAP %#x)", ErrUnsupported, u.caps.Ecap)
 		}
-		return translation{kind: untranslated, code: can.widest()}, nil
+		return translation{kind: untranslated, code: u.caps.widest()}, nil
 	}
 	if !u.mem.Contains(t.Root()) {
 		return translation{}, fmt.Errorf("%w: its root %#x lies outside the unit's memory", ErrTable, t.Root().Bus)

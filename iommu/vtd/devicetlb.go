@@ -38,7 +38,7 @@ func (u *Unit) setDeviceTLB(source uint16, t *DeviceTLB) error {
 		return ErrClosed
 	case !u.caps.DeviceTLB || u.queue == nil:
 		return fmt.Errorf("%w: no device TLBs (ECAP %#x), or no queue to invalidate them with", ErrUnsupported, u.caps.Ecap)
-	case u.spaces[source] != nil || u.opts.Mode == Legacy && u.attached(source, noPASID):
+	case u.hasContext(source):
 		return ErrAttached
 	case t == nil:
 		delete(u.deviceTLBs, source)
@@ -66,6 +66,36 @@ func (u *Unit) planDevices(p *plan, domainID uint16, address uint64, mask int) {
 			u.planDevice(p, at, address, mask)
 		}
 	}
+	for at, id := range u.silent {
+		if id == domainID && u.hasContext(at.source) {
+			u.planDevice(p, at, address, mask)
+		}
+	}
+}
+
+// hasContext says whether the device's context entry is present: without one the
+// unit blocks all that the device does, also by what its TLB has.
+func (u *Unit) hasContext(source uint16) bool {
+	return u.spaces[source] != nil || u.opts.Mode == Legacy && u.attached(source, noPASID)
+}
+
+// forgetDevices makes devices' TLBs forget what was detached there while they did
+// not answer.
+func (u *Unit) forgetDevices(which func(place) bool) error {
+	p, told := u.newPlan(), []place(nil)
+	for at := range u.silent {
+		if _, ok := u.deviceTLBs[at.source]; ok && which(at) {
+			u.planDevice(&p, at, 0, allOfDevice)
+			told = append(told, at)
+		}
+	}
+	if err := u.run(p); err != nil {
+		return fmt.Errorf("drop what an earlier failure left in the device's TLB: %w", err)
+	}
+	for _, at := range told {
+		delete(u.silent, at)
+	}
+	return nil
 }
 
 // allOfDevice is the mask that covers everything in a device's TLB.

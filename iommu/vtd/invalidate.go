@@ -52,6 +52,9 @@ type Range struct {
 func (u *Unit) InvalidateRanges(ranges ...Range) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if err := u.forget(); err != nil {
+		return &OpError{Op: "invalidate", Target: fmt.Sprintf("%d ranges", len(ranges)), Err: err}
+	}
 	p := u.newPlan()
 	for i := range ranges {
 		if err := u.planRange(&p, invalidateRange, &ranges[i]); err != nil {
@@ -116,6 +119,9 @@ func (u *Unit) InvalidateDomain(domainID uint16) error {
 	defer u.mu.Unlock()
 	err := u.ready(domainID)
 	if err == nil {
+		err = u.forget()
+	}
+	if err == nil {
 		p := u.newPlan()
 		p.add(invalidateDomain, request{kind: ofIOTLB, granularity: byDomain, domainID: domainID})
 		if len(u.deviceTLBs) > 0 {
@@ -145,6 +151,9 @@ func (u *Unit) InvalidateAll() error {
 			u.planDevice(&p, at, 0, allOfDevice)
 		}
 		err = u.run(p)
+	}
+	if err == nil {
+		err = u.forgetDevices(func(at place) bool { return u.hasContext(at.source) })
 	}
 	if err != nil {
 		return &OpError{Op: "invalidate", Target: "everything", Err: err}
