@@ -111,9 +111,10 @@ func (u *Unit) attach(source uint16, pasid uint32, domainID uint16, t Table) err
 
 // Detach takes the device's table away. When it returns without an error,
 // nothing of it is cached and the device reaches nothing without a PASID. After
-// an error the device is detached too, but the unit may still use what it had
-// cached: the table must not be reused before an InvalidateAll succeeds or the
-// unit is disabled. Attach sees to that by itself.
+// an error the device is detached too, but the unit, or the device's own TLB, may
+// still use what it had cached: the table must not be reused before an
+// InvalidateAll succeeds or the unit is disabled. Attach, Invalidate and their like
+// drop that first, and fail where they cannot.
 func (u *Unit) Detach(source uint16) error {
 	return u.detaching(device(source), source, noPASID)
 }

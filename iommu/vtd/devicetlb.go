@@ -21,8 +21,9 @@ type deviceTLB struct {
 // it: its next Attach lets it ask for translations, and what is invalidated in
 // the unit is then invalidated there, too. A nil t takes that back. The device
 // must not be attached (ErrAttached), and its driver enables ATS after the
-// attach and disables it before the detach. A device that does not answer within
-// its time makes calls fail with a QueueError that names it.
+// attach and disables it before the detach, and before Disable, with no DMA under
+// way (section 4.5). A device that does not answer within its time makes calls
+// fail with a QueueError that names it; see Detach.
 func (u *Unit) SetDeviceTLB(source uint16, t *DeviceTLB) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -25,7 +25,9 @@ func (u *Unit) Enable(ctx context.Context) error {
 		return nil
 	}
 	if err := u.enable(ctx); err != nil {
-		if !errors.Is(err, ErrGone) {
+		if errors.Is(err, ErrGone) {
+			u.walking = false
+		} else {
 			err = errors.Join(err, u.disable(context.Background()))
 		}
 		return &OpError{Op: "enable", Err: err}

@@ -42,6 +42,9 @@ func TestFailedEnableKeepsFrames(t *testing.T) {
 		t.Fatal("enabled")
 	}
 	b.watch = nil
+	if err := u.Invalidate(1, 0x1000, 1); !errors.Is(err, vtd.ErrUnsettled) {
+		t.Errorf("invalidate: %v", err)
+	}
 	inUse := b.frames.Stats().InUse
 	if err := u.Detach(0x18); err == nil {
 		t.Error("detached though the unit cannot be told")

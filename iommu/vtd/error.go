@@ -18,6 +18,9 @@ var (
 	ErrUnsupported = errors.New("not supported by the unit")
 	// ErrNotEnabled reports that translation is off.
 	ErrNotEnabled = errors.New("translation is not enabled")
+	// ErrUnsettled reports that an Enable failed and could not be undone either:
+	// the unit may translate. Call Enable or Disable until one succeeds.
+	ErrUnsettled = errors.New("translation may be on: enabling and disabling failed")
 	// ErrAttached reports a requester id that has a context entry already.
 	ErrAttached = errors.New("device is attached already")
 	// ErrNotAttached reports a requester id without a context entry.

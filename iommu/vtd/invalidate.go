@@ -12,14 +12,16 @@ import (
 // iova+size). When it returns without an error, no access through these entries
 // is under way any more, and what they led to may be reused. It may drop more:
 // it covers the range by one aligned power of two of pages, or by the whole
-// domain where the unit cannot do less.
+// domain where the unit cannot do less. It fails with ErrNotEnabled while
+// translation is off: nothing is cached then, and Enable drops all.
 func (u *Unit) Invalidate(domainID uint16, iova, size uint64) error {
 	return u.InvalidateRanges(Range{Domain: domainID, IOVA: iova, Size: size})
 }
 
 // Flush finishes a batch of unmaps of a domain's table: it drops what the unit
 // has cached of what the batch covers and gives the batch's frames back. If it
-// fails the batch is as it was, and nothing of it may be reused.
+// fails the batch is as it was, and nothing of it may be reused. While translation
+// is off it fails with ErrNotEnabled; then release the batch itself.
 func (u *Unit) Flush(domainID uint16, b *pagetable.Batch) error {
 	first, last, ok := b.Range()
 	if !ok {
@@ -113,7 +115,8 @@ func (u *Unit) planRange(p *plan, at point, r *Range) error {
 	return nil
 }
 
-// InvalidateDomain drops all cached translations of a domain, in both stages.
+// InvalidateDomain drops all cached translations of a domain, in both stages. It
+// waits and fails as Invalidate does.
 func (u *Unit) InvalidateDomain(domainID uint16) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -137,7 +140,7 @@ func (u *Unit) InvalidateDomain(domainID uint16) error {
 }
 
 // InvalidateAll drops all cached context and PASID entries and translations,
-// those in devices' TLBs as well.
+// those in devices' TLBs as well. It waits and fails as Invalidate does.
 func (u *Unit) InvalidateAll() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -195,10 +198,14 @@ func (u *Unit) ready(domainID uint16) error {
 	if err := u.checkDomain(domainID); err != nil {
 		return err
 	}
-	if !u.enabled {
+	switch {
+	case u.enabled:
+		return nil
+	case u.walking:
+		return ErrUnsettled
+	default:
 		return ErrNotEnabled
 	}
-	return nil
 }
 
 // drain are the bits that ask an IOTLB invalidation to wait for DMA that is

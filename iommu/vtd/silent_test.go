@@ -3,6 +3,7 @@ package vtd_test
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"gommu/iommu/vtd"
@@ -12,52 +13,56 @@ import (
 // has another, it can use what it kept: so all who want to reuse that must hear of
 // it, and nothing new is attached there.
 func TestSilentDetach(t *testing.T) {
-	b := newBench(t)
-	b.extra |= ecapScalable | ecapDT
-	u := b.enabled(t, vtd.Options{Mode: vtd.Scalable})
-	first := stagedTable{goodTable}
-	err := errors.Join(u.SetDeviceTLB(0x18, &vtd.DeviceTLB{}), u.Attach(0x18, 1, goodTable), u.AttachPASID(0x18, 9, 2, first))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.silent = map[uint16]bool{0x18: true}
-	if err := u.DetachPASID(0x18, 9); len(queueErrors(err)) == 0 {
-		t.Fatal(err)
-	}
-	for name, do := range map[string]func() error{
-		"invalidate":        func() error { return u.Invalidate(2, 0x1000, 1) },
-		"invalidate domain": func() error { return u.InvalidateDomain(2) },
-		"invalidate all":    u.InvalidateAll,
-		"attach":            func() error { return u.AttachPASID(0x18, 10, 2, first) },
-		"enable":            func() error { return errors.Join(u.Disable(t.Context()), u.Enable(t.Context())) },
-	} {
-		if name != "enable" {
-			if err := do(); len(queueErrors(err)) == 0 {
-				t.Errorf("%s: %v", name, err)
-			}
-		}
-	}
-	if err := u.Invalidate(5, 0x1000, 1); err != nil {
-		t.Errorf("another domain: %v", err)
-	}
-	if err := u.Disable(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := u.Enable(t.Context()); len(queueErrors(err)) == 0 || u.Enabled() {
-		t.Errorf("enable: %v", err)
-	}
-	b.silent, b.log = nil, nil
-	if err := errors.Join(u.Enable(t.Context()), u.AttachPASID(0x18, 10, 2, first)); err != nil {
-		t.Fatal(err)
-	}
 	const told = "device sid 0x18 pasid 0x9 depth 0 pages 0x7ffffffffffff800"
-	at, on := slices.Index(b.log, told), slices.Index(b.log, "TE true")
-	if at < 0 || at > on {
-		t.Errorf("the device was told at %d, translation on at %d: %q", at, on, b.log)
-	}
-	b.log = nil
-	if err := u.InvalidateAll(); err != nil || slices.Contains(b.log, told) {
-		t.Errorf("afterwards: %v, %q", err, b.log)
+	first := stagedTable{goodTable}
+	attach := func(u *vtd.Unit) error { return u.AttachPASID(0x18, 10, 2, first) }
+	enable := func(u *vtd.Unit) error { return u.Enable(t.Context()) }
+	for name, c := range map[string]struct {
+		do    func(*vtd.Unit) error
+		cures bool // the device has nothing left after it
+	}{
+		"invalidate":        {func(u *vtd.Unit) error { return u.Invalidate(2, 0x1000, 1) }, false},
+		"invalidate domain": {func(u *vtd.Unit) error { return u.InvalidateDomain(2) }, false},
+		"invalidate all":    {(*vtd.Unit).InvalidateAll, true},
+		"attach":            {attach, true},
+		"enable":            {enable, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.extra |= ecapScalable | ecapDT
+			u := b.enabled(t, vtd.Options{Mode: vtd.Scalable})
+			if err := errors.Join(u.SetDeviceTLB(0x18, &vtd.DeviceTLB{}), u.Attach(0x18, 1, goodTable), u.AttachPASID(0x18, 9, 2, first)); err != nil {
+				t.Fatal(err)
+			}
+			b.silent = map[uint16]bool{0x18: true}
+			if err := u.DetachPASID(0x18, 9); len(queueErrors(err)) == 0 {
+				t.Fatal(err)
+			}
+			if err := u.Invalidate(5, 0x1000, 1); err != nil {
+				t.Errorf("another domain: %v", err)
+			}
+			if name == "enable" {
+				if err := u.Disable(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := c.do(u); len(queueErrors(err)) == 0 {
+				t.Errorf("while the device is silent: %v", err)
+			}
+			b.silent, b.log = nil, nil
+			if err := c.do(u); err != nil {
+				t.Fatal(err)
+			}
+			isTold := func(s string) bool { return strings.HasPrefix(s, "device sid 0x18 pasid 0x9 ") }
+			at, on := slices.IndexFunc(b.log, isTold), slices.Index(b.log, "TE true")
+			if at < 0 || c.cures && b.log[at] != told || name == "enable" && at > on {
+				t.Errorf("the device was told at %d, translation on at %d: %q", at, on, b.log)
+			}
+			b.log = nil
+			if err := u.InvalidateAll(); err != nil || slices.Contains(b.log, told) == c.cures {
+				t.Errorf("afterwards: %v, %q", err, b.log)
+			}
+		})
 	}
 }
 
