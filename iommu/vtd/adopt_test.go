@@ -40,7 +40,7 @@ func TestAdopt(t *testing.T) {
 	if err := u.Enable(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"clear faults 0x0", "IQA", "QIE true", "RTADDR 0", "SRTP true", "context 1 did 0 sid 0x0", "iotlb 1 did 0 drain 3", "TE true"}, b.log); diff != "" {
+	if diff := cmp.Diff([]string{"event 0x38 0x80000000", "clear faults 0x0", "IQA", "QIE true", "RTADDR 0", "SRTP true", "context 1 did 0 sid 0x0", "iotlb 1 did 0 drain 3", "TE true"}, b.log); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -91,6 +91,11 @@ func (u *Unit) attach(source uint16, pasid uint32, domainID uint16, t Table) err
 	if err := u.forget(); err != nil {
 		return err
 	}
+	if u.enabled { // otherwise Enable does it
+		if err := u.forgetDevices(func(at place) bool { return at.source == source }); err != nil {
+			return err
+		}
+	}
 	if u.opts.Mode == Scalable {
 		err = u.attachPASID(source, pasid, domainID, tr)
 	} else {
@@ -106,9 +111,10 @@ func (u *Unit) attach(source uint16, pasid uint32, domainID uint16, t Table) err
 
 // Detach takes the device's table away. When it returns without an error,
 // nothing of it is cached and the device reaches nothing without a PASID. After
-// an error the device is detached too, but the unit may still use what it had
-// cached: the table must not be reused before an InvalidateAll succeeds or the
-// unit is disabled. Attach sees to that by itself.
+// an error the device is detached too, but the unit, or the device's own TLB, may
+// still use what it had cached: the table must not be reused before an
+// InvalidateAll succeeds or the unit is disabled. Attach, Invalidate and their like
+// drop that first, and fail where they cannot.
 func (u *Unit) Detach(source uint16) error {
 	return u.detaching(device(source), source, noPASID)
 }
@@ -171,7 +177,7 @@ func (u *Unit) translation(t Table) (translation, error) {
 		if !can.PassThrough {
 			return translation{}, fmt.Errorf("%w: no pass-through (ECAP %#x)", ErrUnsupported, u.caps.Ecap)
 		}
-		return translation{kind: untranslated, code: can.widest()}, nil
+		return translation{kind: untranslated, code: u.caps.widest()}, nil
 	}
 	if !u.mem.Contains(t.Root()) {
 		return translation{}, fmt.Errorf("%w: its root %#x lies outside the unit's memory", ErrTable, t.Root().Bus)

@@ -91,7 +91,7 @@ func (u *Unit) attachContext(source, domainID uint16, tr translation) error {
 
 // publishedContext lets the unit see a context entry that has become present.
 // Only a unit in caching mode has cached that it was not; there these are tagged
-// with domain id 0 (section 6.1).
+// with domain id 0 (section 6.2.2).
 func (u *Unit) publishedContext(source, domainID uint16) error {
 	if !u.enabled || !u.caps.CachingMode {
 		return u.publishedBuffer()
@@ -105,9 +105,9 @@ func (u *Unit) publishedContext(source, domainID uint16) error {
 
 // retireContextEntry takes a context entry away. A unit may read the two halves
 // of an entry at different times, and must not find P with the rest gone: the
-// rest stays until the unit has been told (section 6.5.3.3), and after an error
+// rest stays until the unit has been told (section 6.2.2.1), and after an error
 // until the next Attach. The unit forgets first the context, then what was
-// translated through it (section 6.5.1.1).
+// translated through it (section 6.2.2.1).
 func (u *Unit) retireContextEntry(source, domainID uint16) (err error) {
 	entry := u.contextEntry(source)
 	u.setWord(flushContextGone, entry, 0)
@@ -116,7 +116,7 @@ func (u *Unit) retireContextEntry(source, domainID uint16) (err error) {
 		p.add(retireContext, request{kind: ofContexts, granularity: selective, domainID: domainID, source: source})
 		p.fence()
 		p.add(retireIOTLB, request{kind: ofIOTLB, granularity: byDomain, domainID: domainID})
-		err = u.retired(p, place{source, noPASID})
+		err = u.retired(p, place{source, noPASID}, domainID)
 	}, func() {
 		if err == nil {
 			clearRest(entry)

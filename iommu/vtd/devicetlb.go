@@ -21,8 +21,9 @@ type deviceTLB struct {
 // it: its next Attach lets it ask for translations, and what is invalidated in
 // the unit is then invalidated there, too. A nil t takes that back. The device
 // must not be attached (ErrAttached), and its driver enables ATS after the
-// attach and disables it before the detach. A device that does not answer within
-// its time makes calls fail with a QueueError that names it.
+// attach and disables it before the detach, and before Disable, with no DMA under
+// way (section 4.5). A device that does not answer within its time makes calls
+// fail with a QueueError that names it; see Detach.
 func (u *Unit) SetDeviceTLB(source uint16, t *DeviceTLB) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -38,7 +39,7 @@ func (u *Unit) setDeviceTLB(source uint16, t *DeviceTLB) error {
 		return ErrClosed
 	case !u.caps.DeviceTLB || u.queue == nil:
 		return fmt.Errorf("%w: no device TLBs (ECAP %#x), or no queue to invalidate them with", ErrUnsupported, u.caps.Ecap)
-	case u.spaces[source] != nil || u.opts.Mode == Legacy && u.attached(source, noPASID):
+	case u.hasContext(source):
 		return ErrAttached
 	case t == nil:
 		delete(u.deviceTLBs, source)
@@ -66,6 +67,36 @@ func (u *Unit) planDevices(p *plan, domainID uint16, address uint64, mask int) {
 			u.planDevice(p, at, address, mask)
 		}
 	}
+	for at, id := range u.silent {
+		if id == domainID && u.hasContext(at.source) {
+			u.planDevice(p, at, address, mask)
+		}
+	}
+}
+
+// hasContext says whether the device's context entry is present: without one the
+// unit blocks all that the device does, also by what its TLB has.
+func (u *Unit) hasContext(source uint16) bool {
+	return u.spaces[source] != nil || u.opts.Mode == Legacy && u.attached(source, noPASID)
+}
+
+// forgetDevices makes devices' TLBs forget what was detached there while they did
+// not answer.
+func (u *Unit) forgetDevices(which func(place) bool) error {
+	p, told := u.newPlan(), []place(nil)
+	for at := range u.silent {
+		if _, ok := u.deviceTLBs[at.source]; ok && which(at) {
+			u.planDevice(&p, at, 0, allOfDevice)
+			told = append(told, at)
+		}
+	}
+	if err := u.run(p); err != nil {
+		return fmt.Errorf("drop what an earlier failure left in the device's TLB: %w", err)
+	}
+	for _, at := range told {
+		delete(u.silent, at)
+	}
+	return nil
 }
 
 // allOfDevice is the mask that covers everything in a device's TLB.

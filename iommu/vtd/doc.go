@@ -17,7 +17,7 @@
 // microseconds. No method belongs on a path that must not sleep.
 //
 // IOVAs from 0xfee00000 to 0xfeefffff never reach a table: a write there is an
-// interrupt request. Who hands out IOVAs keeps the range free (section 3.14), and
+// interrupt request. Who hands out IOVAs keeps the range free (section 3.15), and
 // nothing may be mapped to the same range of bus addresses.
 //
 // All methods are safe to call at once from several goroutines; they take
@@ -27,5 +27,5 @@
 // DMA through untranslated. Stop the devices first.
 //
 // Sections are those of the "Intel Virtualization Technology for Directed I/O
-// Architecture Specification", revision 4.0.
+// Architecture Specification", revision 5.10.
 package vtd

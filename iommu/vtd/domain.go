@@ -46,7 +46,7 @@ func (d *domainTable) unuse(id uint16, pasid uint32) {
 
 // AllocDomain hands out a domain id that is neither handed out nor in use. 0 is
 // never among them: units in caching mode tag with it what is not present
-// (section 6.1). The caller may as well choose ids by itself. It fails with
+// (sections 6.2.2 and 6.2.3). The caller may as well choose ids by itself. It fails with
 // ErrDomainID when there is none left. It does not wait for the unit.
 func (u *Unit) AllocDomain() (uint16, error) {
 	u.mu.Lock()

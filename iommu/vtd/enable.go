@@ -8,7 +8,7 @@ import (
 
 // Enable switches translation on. From then on a device reaches what its
 // attached table maps, and one without an attached table reaches nothing. The
-// order is that of sections 6.5.2 and 11.4.4.1: old faults cleared, queue on,
+// order is that of sections 6.5.2, 6.6 and 11.4.4.1: old faults cleared, queue on,
 // root table pointer set, everything cached dropped, translation on. An error
 // leaves the unit as it was, off, as far as the unit obeys. Enabling twice is
 // harmless.
@@ -21,11 +21,13 @@ func (u *Unit) Enable(ctx context.Context) error {
 	if u.closed {
 		return &OpError{Op: "enable", Err: ErrClosed}
 	}
-	if u.enabled {
+	if u.enabled && u.told&globalTE != 0 { // no Disable was given up since
 		return nil
 	}
 	if err := u.enable(ctx); err != nil {
-		if !errors.Is(err, ErrGone) {
+		if errors.Is(err, ErrGone) {
+			u.walking = false
+		} else {
 			err = errors.Join(err, u.disable(context.Background()))
 		}
 		return &OpError{Op: "enable", Err: err}
@@ -55,10 +57,14 @@ func (u *Unit) enable(ctx context.Context) error {
 	if err := u.command(ctx, globalSRTP, true, globalSRTP); err != nil {
 		return fmt.Errorf("set root table: %w", err)
 	}
-	// A new root table needs all caches dropped (11.4.4.1, SRTP).
+	// A new root table needs all caches dropped (section 6.6).
 	if err := u.dropAll(ctx); err != nil {
 		return err
 	}
+	if err := u.forgetDevices(func(at place) bool { return u.hasContext(at.source) }); err != nil {
+		return err
+	}
+	u.walking = true
 	if err := u.command(ctx, globalTE, true, globalTE); err != nil {
 		return fmt.Errorf("enable translation: %w", err)
 	}
@@ -86,7 +92,7 @@ func (u *Unit) disable(ctx context.Context) error {
 	if err := u.command(ctx, globalTE, false, 0); err != nil {
 		return fmt.Errorf("disable translation: %w", err)
 	}
-	u.enabled = false
+	u.enabled, u.walking = false, false
 	u.maskFaults()
 	if u.queue != nil {
 		return u.queue.disable(ctx)

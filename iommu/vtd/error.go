@@ -18,6 +18,9 @@ var (
 	ErrUnsupported = errors.New("not supported by the unit")
 	// ErrNotEnabled reports that translation is off.
 	ErrNotEnabled = errors.New("translation is not enabled")
+	// ErrUnsettled reports that an Enable failed and could not be undone either:
+	// the unit may translate. Call Enable or Disable until one succeeds.
+	ErrUnsettled = errors.New("translation may be on: enabling and disabling failed")
 	// ErrAttached reports a requester id that has a context entry already.
 	ErrAttached = errors.New("device is attached already")
 	// ErrNotAttached reports a requester id without a context entry.
@@ -65,7 +68,7 @@ func (e *OpError) Error() string {
 func (e *OpError) Unwrap() error { return e.Err }
 
 // A QueueError reports that the unit stopped at a descriptor of the
-// invalidation queue (section 6.5.2.9, FSTS_REG in 11.4.7.1, IQERCD_REG).
+// invalidation queue (section 6.5.2.11, FSTS_REG in 11.4.7.1, IQERCD_REG).
 type QueueError struct {
 	Queue      bool      // IQE: the descriptor at Index is bad
 	Timeout    bool      // ITE: a device did not answer an invalidation
@@ -99,9 +102,10 @@ func (e *QueueError) Error() string {
 		strings.Join(what, ", "), e.Index, e.Descriptor[0], e.Descriptor[1])
 }
 
-// queueInfo is what the field IQEI of IQERCD_REG means.
+// queueInfo is what the field IQEI of IQERCD_REG means (11.4.9.9).
 var queueInfo = [...]string{
 	"", "bad tail pointer", "it cannot be read", "unknown type", "reserved bits are set", "bad width of descriptors",
+	"tail pointer is not aligned", "bad mode of the root table",
 }
 
 // device names a requester id for an error's Target.

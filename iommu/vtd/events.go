@@ -77,14 +77,15 @@ func (u *Unit) waitFault(ctx context.Context) error {
 	}
 }
 
-// armFaults lets the unit send its fault message. It is masked while it is
-// changed, and each register is written by itself (11.4.7.2 to 11.4.7.5).
+// armFaults lets the unit send its fault message, or no longer that of who had it
+// before. It is masked while it is changed, and each register is written by itself
+// (11.4.7.2 to 11.4.7.5).
 func (u *Unit) armFaults() {
+	u.regs.Write32(regFECTL, eventMask)
 	if u.opts.FaultInterrupt == nil {
 		return
 	}
 	address, data := u.opts.FaultInterrupt.Message()
-	u.regs.Write32(regFECTL, eventMask)
 	u.regs.Write32(regFEDATA, data)
 	u.regs.Write32(regFEADDR, uint32(address))
 	u.regs.Write32(regFEUADDR, uint32(address>>32))

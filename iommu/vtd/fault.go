@@ -66,7 +66,7 @@ func (f Fault) access() string {
 }
 
 // Fields of the high half of a fault recording register (FRCD_REG, section
-// 11.4.7.5).
+// 11.4.7.6).
 const (
 	recordFault        = 1 << 63 // F
 	recordType1        = 1 << 62 // T1: not a write
@@ -128,7 +128,8 @@ func (u *Unit) drainFaults() (faults []Fault, overflow bool, err error) {
 		first := int(status >> 8 & 0xff) // FRI
 		for i := range u.caps.FaultRecords {
 			off := u.caps.FaultRecordOffset + 16*uint64((first+i)%u.caps.FaultRecords)
-			low, high := u.regs.Read64(off), u.regs.Read64(off+8)
+			// The half with F comes first: once that is set the record stays.
+			high, low := u.regs.Read64(off+8), u.regs.Read64(off)
 			if low == gone64 && high == gone64 {
 				return faults, false, ErrGone
 			}
@@ -137,6 +138,10 @@ func (u *Unit) drainFaults() (faults []Fault, overflow bool, err error) {
 				u.regs.Write32(off+12, recordClear)
 			}
 		}
+	}
+	if status&faultCompletion != 0 && !u.queue.busy() { // it holds back the message of the next fault (section 7.3)
+		u.stats.Completions++
+		u.regs.Write32(regFSTS, faultCompletion)
 	}
 	u.stats.Faults += uint64(len(faults))
 	overflow = status&faultOverflow != 0

@@ -12,14 +12,16 @@ import (
 // iova+size). When it returns without an error, no access through these entries
 // is under way any more, and what they led to may be reused. It may drop more:
 // it covers the range by one aligned power of two of pages, or by the whole
-// domain where the unit cannot do less.
+// domain where the unit cannot do less. It fails with ErrNotEnabled while
+// translation is off: nothing is cached then, and Enable drops all.
 func (u *Unit) Invalidate(domainID uint16, iova, size uint64) error {
 	return u.InvalidateRanges(Range{Domain: domainID, IOVA: iova, Size: size})
 }
 
 // Flush finishes a batch of unmaps of a domain's table: it drops what the unit
 // has cached of what the batch covers and gives the batch's frames back. If it
-// fails the batch is as it was, and nothing of it may be reused.
+// fails the batch is as it was, and nothing of it may be reused. While translation
+// is off it fails with ErrNotEnabled; then release the batch itself.
 func (u *Unit) Flush(domainID uint16, b *pagetable.Batch) error {
 	first, last, ok := b.Range()
 	if !ok {
@@ -52,6 +54,9 @@ type Range struct {
 func (u *Unit) InvalidateRanges(ranges ...Range) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if err := u.forget(); err != nil {
+		return &OpError{Op: "invalidate", Target: fmt.Sprintf("%d ranges", len(ranges)), Err: err}
+	}
 	p := u.newPlan()
 	for i := range ranges {
 		if err := u.planRange(&p, invalidateRange, &ranges[i]); err != nil {
@@ -110,11 +115,15 @@ func (u *Unit) planRange(p *plan, at point, r *Range) error {
 	return nil
 }
 
-// InvalidateDomain drops all cached translations of a domain, in both stages.
+// InvalidateDomain drops all cached translations of a domain, in both stages. It
+// waits and fails as Invalidate does.
 func (u *Unit) InvalidateDomain(domainID uint16) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	err := u.ready(domainID)
+	if err == nil {
+		err = u.forget()
+	}
 	if err == nil {
 		p := u.newPlan()
 		p.add(invalidateDomain, request{kind: ofIOTLB, granularity: byDomain, domainID: domainID})
@@ -131,7 +140,7 @@ func (u *Unit) InvalidateDomain(domainID uint16) error {
 }
 
 // InvalidateAll drops all cached context and PASID entries and translations,
-// those in devices' TLBs as well.
+// those in devices' TLBs as well. It waits and fails as Invalidate does.
 func (u *Unit) InvalidateAll() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -145,6 +154,9 @@ func (u *Unit) InvalidateAll() error {
 			u.planDevice(&p, at, 0, allOfDevice)
 		}
 		err = u.run(p)
+	}
+	if err == nil {
+		err = u.forgetDevices(func(at place) bool { return u.hasContext(at.source) })
 	}
 	if err != nil {
 		return &OpError{Op: "invalidate", Target: "everything", Err: err}
@@ -186,10 +198,14 @@ func (u *Unit) ready(domainID uint16) error {
 	if err := u.checkDomain(domainID); err != nil {
 		return err
 	}
-	if !u.enabled {
+	switch {
+	case u.enabled:
+		return nil
+	case u.walking:
+		return ErrUnsettled
+	default:
 		return ErrNotEnabled
 	}
-	return nil
 }
 
 // drain are the bits that ask an IOTLB invalidation to wait for DMA that is

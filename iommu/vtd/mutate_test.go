@@ -81,7 +81,7 @@ func publishing(t *testing.T, mode vtd.Mode) string {
 	want := []string{"context 3 did 0 sid 0x18", "iotlb 2 did 7 drain 3"}
 	if mode == vtd.Scalable {
 		b.extra |= ecapScalable
-		want = slices.Insert(want, 1, "pasid 1 did 0 pasid 0x0")
+		want = slices.Insert(want, 1, "pasid 0 did 0 pasid 0x0", "pasid 0 did 7 pasid 0x0")
 	}
 	u := b.enabled(t, vtd.Options{Mode: mode})
 	if err := u.Attach(0x18, 7, goodTable); err != nil {

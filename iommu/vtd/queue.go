@@ -152,6 +152,9 @@ func (q *queue) put(i int, d descriptor) {
 	}
 }
 
+// busy says that what was given up may be in the queue still: its errors must stand.
+func (q *queue) busy() bool { return q != nil && q.unsure }
+
 // index is the index that IQH or IQT holds.
 func (q *queue) index(register uint64) int {
 	return int(register & queueHead / uint64(8*q.words) % uint64(q.length()))

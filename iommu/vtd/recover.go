@@ -30,7 +30,7 @@ const maxStops = 2 * maxDescriptors
 const maxAttempts = 4
 
 // complete waits until the current submission is done, and makes the unit go on
-// when it stops (section 6.5.2.9): all good descriptors are executed, whatever
+// when it stops (section 6.5.2.11): all good descriptors are executed, whatever
 // happens to the bad ones. The errors of these are returned. The time for all
 // together is bounded.
 func (q *queue) complete(ctx context.Context, requests []request, start int) error {

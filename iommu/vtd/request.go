@@ -100,18 +100,23 @@ func (u *Unit) runContext(ctx context.Context, p plan) error {
 }
 
 // retired runs a plan that drops what is not present any more. If it fails, the
-// unit may still use what it has cached, until forget.
-func (u *Unit) retired(p plan, at place) error {
-	if !u.enabled {
+// unit may still use what it has cached, until forget, and the device what its
+// TLB has, until forgetDevices.
+func (u *Unit) retired(p plan, at place, domainID uint16) error {
+	if !u.walking {
 		return nil
 	}
-	if len(u.deviceTLBs) > 0 {
+	_, hasTLB := u.deviceTLBs[at.source]
+	if hasTLB {
 		p.fence()
 		u.planDevice(&p, at, 0, allOfDevice)
 	}
 	err := u.run(p)
 	if err != nil {
 		u.stale = true
+		if hasTLB {
+			u.silent[at] = domainID
+		}
 	}
 	return err
 }
@@ -119,7 +124,7 @@ func (u *Unit) retired(p plan, at place) error {
 // forget makes the unit drop everything if something that should have been
 // dropped may still be cached.
 func (u *Unit) forget() error {
-	if !u.stale || !u.enabled {
+	if !u.stale || !u.walking {
 		return nil
 	}
 	if err := u.dropAll(context.Background()); err != nil {
@@ -128,7 +133,7 @@ func (u *Unit) forget() error {
 	return nil
 }
 
-// dropAll drops all that the unit has cached, contexts first (11.4.4.1, SRTP).
+// dropAll drops all that the unit has cached, contexts first (section 6.6).
 func (u *Unit) dropAll(ctx context.Context) error {
 	p := u.newPlan()
 	p.add(rootContext, request{kind: ofContexts, granularity: global})

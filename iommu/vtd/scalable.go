@@ -147,9 +147,9 @@ func (u *Unit) pasidWords(domainID uint16, tr translation) []uint64 {
 		w[0] |= tr.root
 	case throughFirst:
 		w[2] = tr.root | (tr.code-2)<<pasidLevels
-		// AW is of the second stage, and ignored without one, says the
-		// specification; some versions of QEMU check addresses by it.
-		w[0] = w[0]&^(7<<pasidWidth) | u.caps.Usable(Scalable).widest()<<pasidWidth
+		// AW is of the second stage and ignored here; a unit that has none reserves
+		// it. But QEMU's that has none checks addresses by it, and Linux sets it.
+		w[0] = w[0]&^(7<<pasidWidth) | u.caps.widest()<<pasidWidth
 	}
 	return w
 }
@@ -172,7 +172,8 @@ func (u *Unit) scalableWord(source uint16, s *pasidSpace) uint64 {
 
 // publishedPASID lets the unit see a PASID table entry that has become present,
 // and with it perhaps a context entry. Only a unit in caching mode has cached
-// that they were not, tagged with domain id 0 (section 6.1).
+// that they were not, tagged with domain id 0 (section 6.2.3). Some versions of
+// QEMU compare the id with that of the new entry instead.
 func (u *Unit) publishedPASID(source uint16, pasid uint32, domainID uint16, tr translation, newContext bool) error {
 	if !u.enabled || !u.caps.CachingMode {
 		return u.publishedBuffer()
@@ -182,17 +183,27 @@ func (u *Unit) publishedPASID(source uint16, pasid uint32, domainID uint16, tr t
 		p.add(publishContext, request{kind: ofContexts, granularity: selective, source: source})
 		p.fence()
 	}
-	p.add(publishPASID, request{kind: ofPASIDs, granularity: ofOnePASID, pasid: pasid})
+	p.add(publishPASID, ofEntry(0, pasid, newContext))
+	p.add(publishPASID, ofEntry(domainID, pasid, newContext))
 	p.fence()
-	p.add(publishIOTLB, ofTranslations(domainID, pasid, tr.kind))
+	p.add(publishIOTLB, ofTranslations(domainID, pasid, tr.kind, newContext))
 	return u.run(p)
 }
 
+// ofEntry is the invalidation of a PASID table entry: of all in its domain if the
+// context entry changes with it (sections 6.5.2.1 and 6.5.3.3, table 28).
+func ofEntry(domainID uint16, pasid uint32, context bool) request {
+	if context {
+		return request{kind: ofPASIDs, granularity: pasidsOfDomain, domainID: domainID}
+	}
+	return request{kind: ofPASIDs, granularity: ofOnePASID, domainID: domainID, pasid: pasid}
+}
+
 // ofTranslations is the invalidation of all that was translated by one PASID
-// table entry: by PASID, except that the second stage has no such (section
-// 6.5.3.3).
-func ofTranslations(domainID uint16, pasid uint32, kind translationKind) request {
-	if kind == throughSecond {
+// table entry: by PASID, except that the second stage has no such, and that a
+// change of the context entry asks for the whole domain.
+func ofTranslations(domainID uint16, pasid uint32, kind translationKind, context bool) request {
+	if kind == throughSecond || context {
 		return request{kind: ofIOTLB, granularity: byDomain, domainID: domainID}
 	}
 	return request{kind: ofPASIDIOTLB, granularity: wholePASID, domainID: domainID, pasid: pasid}
@@ -228,10 +239,10 @@ func (u *Unit) forgetPASIDEntry(entry []uint64, source uint16, pasid uint32, dom
 			p.add(retireContext, request{kind: ofContexts, granularity: selective, domainID: domainID, source: source})
 			p.fence()
 		}
-		p.add(retirePASID, request{kind: ofPASIDs, granularity: ofOnePASID, domainID: domainID, pasid: pasid})
+		p.add(retirePASID, ofEntry(domainID, pasid, contextGone))
 		p.fence()
-		p.add(retireIOTLB, ofTranslations(domainID, pasid, kind))
-		err = u.retired(p, place{source, pasid})
+		p.add(retireIOTLB, ofTranslations(domainID, pasid, kind, contextGone))
+		err = u.retired(p, place{source, pasid}, domainID)
 	}, func() {
 		if err == nil {
 			clearRest(entry)

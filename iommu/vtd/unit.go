@@ -61,6 +61,7 @@ type Unit struct {
 	mu         sync.Mutex
 	closed     bool
 	enabled    bool
+	walking    bool              // it may translate: from before it is told to until it confirms that it does not
 	told       uint32            // GCMD as written last
 	owned      []pagetable.Frame // everything taken from the pool
 	root       pagetable.Frame
@@ -79,6 +80,9 @@ type Unit struct {
 	// Frames that the unit may therefore still read are in limbo.
 	stale bool
 	limbo []pagetable.Frame
+	// What was detached from devices that did not answer the invalidation of
+	// their TLBs, and its domain id.
+	silent map[place]uint16
 }
 
 // Open reads what the unit can do, refuses one that is in use, and takes the
@@ -102,7 +106,7 @@ func openUnit(regs Registers, mem *pagetable.Memory, frames *respool.Pool[pageta
 	u := &Unit{
 		regs: regs, mem: mem, frames: frames, opts: opts, writeBack: writeBack,
 		spaces:  make(map[uint16]*pasidSpace),
-		entries: make(map[place]uint16), deviceTLBs: make(map[uint16]deviceTLB),
+		entries: make(map[place]uint16), deviceTLBs: make(map[uint16]deviceTLB), silent: make(map[place]uint16),
 		domains: domainTable{used: make(map[uint16]*domainUse), own: make(map[uint16]bool)},
 	}
 	if err := u.open(); err != nil {
@@ -190,18 +194,18 @@ func (u *Unit) Queued() bool { return u.queue != nil }
 
 // Close switches translation off and gives all frames back. If the unit does
 // not confirm that it is off, it may still be reading them: then Close keeps
-// them, says so by an error, and may be called again. A unit that is gone reads
-// nothing. After success, calling it again is harmless.
+// them, says so by an error, and may be called again, as it may if the pool does
+// not take them. A unit that is gone reads nothing. After success, calling it
+// again is harmless.
 func (u *Unit) Close() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.closed {
-		return nil
+	if !u.closed {
+		if err := u.disable(context.Background()); err != nil && !errors.Is(err, ErrGone) {
+			return &OpError{Op: "close", Err: fmt.Errorf("%d frames are kept: %w", len(u.owned), err)}
+		}
 	}
-	if err := u.disable(context.Background()); err != nil && !errors.Is(err, ErrGone) {
-		return &OpError{Op: "close", Err: fmt.Errorf("%d frames are kept: %w", len(u.owned), err)}
-	}
-	u.closed, u.enabled = true, false
+	u.closed, u.enabled, u.walking = true, false, false
 	if err := u.release(); err != nil {
 		return &OpError{Op: "close", Err: err}
 	}

@@ -39,7 +39,7 @@ func TestEnableOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"WBF true", "clear faults 0x1", "clear faults 0x10", "IQA", "QIE true", "RTADDR 0", "SRTP true",
+		"WBF true", "clear faults 0x1", "event 0x38 0x80000000", "clear faults 0x10", "IQA", "QIE true", "RTADDR 0", "SRTP true",
 		"context 1 did 0 sid 0x0", "iotlb 1 did 0 drain 3", "TE true", "PMEN 0x1",
 	}
 	if diff := cmp.Diff(want, b.log); diff != "" {

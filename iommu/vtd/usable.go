@@ -69,11 +69,11 @@ func (c Capabilities) Usable(m Mode) Usable {
 // none says that no table can be attached in the mode.
 func (u Usable) none() bool { return len(u.SecondStage) == 0 && len(u.FirstStage) == 0 }
 
-// widest is the widest address width as entries hold it, for entries that have
-// no second-stage table.
-func (u Usable) widest() uint64 {
-	if n := len(u.SecondStage); n > 0 {
-		return uint64(u.SecondStage[n-1]-30) / 9
+// widest is the widest second-stage width as entries hold it, for entries that
+// have no second-stage table: of 48 bits where there is none.
+func (c Capabilities) widest() uint64 {
+	if w := c.widths(); len(w) > 0 {
+		return uint64(w[len(w)-1]-30) / 9
 	}
 	return 2
 }
