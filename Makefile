@@ -2,7 +2,7 @@
 # make check  the static part: format, vet, staticcheck, builds elsewhere, go.mod fresh
 # make race   the lock-free parts and the tables under the race detector (needs a C compiler)
 # make debug  the pool's debug builds: holders, poison, circles, and calls stopped in the middle
-# make mutate each invalidation, flush and ordering step of the unit's driver left out in turn: a test has to notice
+# make mutate each invalidation, flush and ordering step of the driver and the tables left out in turn: a test has to notice
 # make soak   10^9 calls of the pool
 # make bench  the benchmarks, peers in the same run
 
@@ -37,8 +37,8 @@ debug:
 	$(GO) test -tags debug -count=1 -timeout 10m ./respool/...
 
 mutate:
-	$(GO) vet -tags mutate ./iommu/vtd
-	$(GO) test -tags mutate -count=1 -timeout 10m ./iommu/vtd
+	$(GO) vet -tags mutate ./iommu/vtd ./pagetable
+	$(GO) test -tags mutate -count=1 -timeout 10m -run Mutation ./iommu/vtd ./pagetable
 
 soak:
 	$(GO) test -count=1 -run Soak -timeout 60m ./respool -soak 1e9

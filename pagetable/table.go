@@ -207,14 +207,14 @@ func (t *Table) child(e pte) *[entries]uint64 { return t.mem.entries(e.bus()) }
 
 // flush starts to write words back to memory, for a unit that does not snoop.
 func (t *Table) flush(words []uint64) {
-	if !t.coherent {
+	if !t.coherent && !leftOut() {
 		cacheline.Flush(words)
 	}
 }
 
 // order makes the flushes before it happen before the stores after it.
 func (t *Table) order() {
-	if !t.coherent {
+	if !t.coherent && !leftOut() {
 		cacheline.Fence()
 	}
 }

@@ -156,7 +156,7 @@ func (t *Table) adopt(b *Batch) {
 // showLinks flushes the links on the way to the table of level that translates
 // iova, unless whoever made them has. The caller has uses of the table.
 func (c core[F]) showLinks(iova uint64, level int) {
-	if c.coherent {
+	if c.coherent || leftOut() {
 		return
 	}
 	tbl := c.rootPtr.Load()
