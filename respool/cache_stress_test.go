@@ -174,7 +174,7 @@ func stressCaches(t *testing.T, o Options, early bool) {
 		}
 	})
 	if early {
-		for s := p.Stats(); s.Gets < 5000; s = p.Stats() {
+		for s := p.Stats(); s.Gets < uint64(rounds/6); s = p.Stats() {
 			runtime.Gosched()
 		}
 		if err := p.Close(context.Background()); err != nil {

@@ -151,7 +151,7 @@ func stress(t *testing.T, o Options, early bool) {
 		}
 	})
 	if early {
-		for gets.Load() < 1000 && empty.Load() < 1_000_000 {
+		for gets.Load() < uint64(rounds/50) && empty.Load() < uint64(rounds) { // one comes before all are done
 			runtime.Gosched()
 		}
 		if err := p.Close(context.Background()); err != nil {
