@@ -22,7 +22,7 @@ func beginHere() NoSleep { return BeginNoSleep() }
 // wait, and does nothing; those that do not wait go on.
 func TestNoSleep(t *testing.T) {
 	v := newVault(t)
-	p := open(t, v, Options{Name: "p", Low: 4, Max: 4})
+	p := open(t, v, Options{Name: "p", Low: 8, Max: 8}) // enough for all calls below
 	ctx := context.Background()
 	r := reserve(t, p, 0)
 	waits := map[string]func(){
@@ -49,7 +49,7 @@ func TestNoSleep(t *testing.T) {
 		}
 		s.End()
 	}
-	if p.Stats() != before || len(v.live) != 4 {
+	if p.Stats() != before || len(v.live) != 8 {
 		t.Errorf("a refused call changed something: %+v", p.Stats())
 	}
 	s := beginHere()
