@@ -235,7 +235,7 @@ func ledgerModel(t *rapid.T, same bool) {
 		"split": func(t *rapid.T) {
 			s, err := r.Split(1)
 			if err != nil {
-				t.Skip()
+				t.Skip("nothing is reserved")
 			}
 			if n := p.debug.reserved[s].n; n != 1 {
 				t.Fatalf("%d in the split one", n)
