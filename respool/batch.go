@@ -38,7 +38,7 @@ func (p *Pool[T]) take(dst []T, least int, c Class) (int, error) {
 	var slots [chunk]uint32
 	n, left, head := p.ready.popSlots(slots[:min(len(dst), chunk)], least, p.keep[c], barred(c))
 	if n == 0 {
-		return 0, p.refusal(head)
+		return 0, p.refusal(head, max(least, 1), c)
 	}
 	pauseAt("get batch: popped")
 	p.dipped(left)
@@ -89,7 +89,7 @@ func (p *Pool[T]) hand(dst []T, slots []uint32) {
 func (p *Pool[T]) getLong(dst []T, c Class) error {
 	at, left, head := p.ready.popChain(len(dst), p.keep[c], barred(c))
 	if at == 0 {
-		return p.refusal(head)
+		return p.refusal(head, len(dst), c)
 	}
 	pauseAt("get batch: popped")
 	p.dipped(left)

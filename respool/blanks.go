@@ -3,6 +3,8 @@ package respool
 import (
 	"runtime"
 	"sync/atomic"
+
+	"gommu/internal/procpin"
 )
 
 // blanks are the slots without an element, which gets leave and puts need. Each processor
@@ -36,7 +38,7 @@ const (
 // init makes the stocks of a pool of so many elements and says how many slots it takes beside
 // one for each element.
 func (b *blanks) init(elements int) (extra int) {
-	if pinning {
+	if procpin.Works {
 		b.stocks = make([]stock, min(runtime.GOMAXPROCS(0), maxStocks))
 		b.room = uint32(min(stockSize, elements, max(1, shares*elements/len(b.stocks))))
 		b.trade = min(b.room/2, chunk-1)
@@ -56,13 +58,13 @@ func (b *blanks) fill(links []atomic.Uint64, first int) {
 //
 //gommu:nosleep
 func (b *blanks) put(i uint32) {
-	if !pinning {
+	if !procpin.Works {
 		b.rest.push(i, 0, nil)
 		return
 	}
-	cpu := pin()
+	cpu := procpin.Pin()
 	if uint(cpu) >= uint(len(b.stocks)) { // GOMAXPROCS was raised
-		unpin()
+		procpin.Unpin()
 		b.rest.push(i, 0, nil)
 		return
 	}
@@ -70,7 +72,7 @@ func (b *blanks) put(i uint32) {
 	if n := s.n; n < b.room && n < stockSize {
 		s.slots[n] = i
 		s.n = n + 1
-		unpin()
+		procpin.Unpin()
 		return
 	}
 	b.spill(s, i)
@@ -87,24 +89,24 @@ func (b *blanks) spill(s *stock, i uint32) {
 	s.n -= b.trade
 	n := 1 + copy(slots[1:], s.slots[s.n:s.n+b.trade])
 	b.rest.pushSlots(slots[:n], 0, nil)
-	unpin()
+	procpin.Unpin()
 }
 
 // putMany takes up to chunk slots in.
 //
 //gommu:nosleep
 func (b *blanks) putMany(slots []uint32) {
-	if pinning {
-		if cpu := pin(); uint(cpu) < uint(len(b.stocks)) {
+	if procpin.Works {
+		if cpu := procpin.Pin(); uint(cpu) < uint(len(b.stocks)) {
 			s := &b.stocks[cpu]
 			if n := s.n + uint32(len(slots)); n <= b.room {
 				copy(s.slots[s.n:], slots)
 				s.n = n
-				unpin()
+				procpin.Unpin()
 				return
 			}
 		}
-		unpin()
+		procpin.Unpin()
 	}
 	b.rest.pushSlots(slots, 0, nil)
 }
@@ -113,13 +115,13 @@ func (b *blanks) putMany(slots []uint32) {
 //
 //gommu:nosleep
 func (b *blanks) get() uint32 {
-	if !pinning {
+	if !procpin.Works {
 		i, _, _ := b.rest.pop(0, 0)
 		return i
 	}
-	cpu := pin()
+	cpu := procpin.Pin()
 	if uint(cpu) >= uint(len(b.stocks)) {
-		unpin()
+		procpin.Unpin()
 		i, _, _ := b.rest.pop(0, 0)
 		return i
 	}
@@ -127,7 +129,7 @@ func (b *blanks) get() uint32 {
 	if n := s.n - 1; n < stockSize {
 		s.n = n
 		i := s.slots[n]
-		unpin()
+		procpin.Unpin()
 		return i
 	}
 	return b.fetch(s)
@@ -142,7 +144,7 @@ func (b *blanks) fetch(s *stock) uint32 {
 	if n > 1 {
 		s.n = uint32(copy(s.slots[:], slots[1:n]))
 	}
-	unpin()
+	procpin.Unpin()
 	return slots[0]
 }
 
@@ -150,17 +152,17 @@ func (b *blanks) fetch(s *stock) uint32 {
 //
 //gommu:nosleep
 func (b *blanks) getMany(dst []uint32) bool {
-	if pinning {
-		if cpu := pin(); uint(cpu) < uint(len(b.stocks)) {
+	if procpin.Works {
+		if cpu := procpin.Pin(); uint(cpu) < uint(len(b.stocks)) {
 			s := &b.stocks[cpu]
 			if n := uint32(len(dst)); n <= s.n {
 				s.n -= n
 				copy(dst, s.slots[s.n:s.n+n])
-				unpin()
+				procpin.Unpin()
 				return true
 			}
 		}
-		unpin()
+		procpin.Unpin()
 	}
 	n, _, _ := b.rest.popSlots(dst, len(dst), 0, 0)
 	return n > 0

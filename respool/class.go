@@ -74,7 +74,8 @@ func (a Access[T]) NewCache(size int) *Cache[T] { return a.p.newCache(size, a.c)
 //
 //gommu:nosleep
 func (a Access[T]) Reserve(n int) (*Reservation[T], error) {
-	return new(Reservation[T]).through(a, n) // inlined, as Pool.Reserve is
+	//gommu:trust inlined, as Pool.Reserve is: the caller's stack has it
+	return new(Reservation[T]).through(a, n)
 }
 
 // through gives r, which is zero, n elements of a.

@@ -152,9 +152,11 @@ func (p *Pool[T]) awaitElements(ctx context.Context, lost *freeFailures) {
 
 // drain frees all elements that are ready.
 func (p *Pool[T]) drain(lost *freeFailures) {
-	for {
+	begin := time.Now()
+	for n := 0; ; n++ {
 		i, _, _ := p.ready.pop(0, 0)
 		if i == 0 {
+			p.showShrunk(n, begin)
 			return
 		}
 		p.removed.Add(1)

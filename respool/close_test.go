@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"gommu/internal/procpin"
 )
 
 func ended() context.Context {
@@ -329,7 +331,7 @@ func TestPutRacesSeal(t *testing.T) {
 
 // A foreign element that came while another one was in the worker's hands is freed too, and reported.
 func TestCloseFreesForeignElements(t *testing.T) {
-	if !pinning {
+	if !procpin.Works {
 		t.Skip("without stocks, as under the race detector, there is no slot for a foreign element")
 	}
 	p, err := New(t.Context(), letters{}, Options{Low: 4, Max: 4})

@@ -48,6 +48,7 @@ const (
 //
 //gommu:nosleep
 func (p *Pool[T]) Forecast() Forecast {
+	//gommu:trust the clock is read in user space (vDSO) wherever the kernel trusts it
 	now := time.Since(p.view.start)
 	_, out := p.flow()
 	rates := p.view.rates().after(out-int(p.view.out.Load()), now-time.Duration(p.view.at.Load()))

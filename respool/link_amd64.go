@@ -9,5 +9,6 @@ import "sync/atomic"
 // the first, which x86 lets nobody see in another one, and a swap of the head follows that
 // publishes them all; a sync/atomic store would be a locked exchange each.
 //
+//gommu:nosleep
 //go:noescape
 func linkSlots(links []atomic.Uint64, slots []uint32, below, depth uint64)

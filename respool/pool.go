@@ -123,6 +123,7 @@ func New[T any](ctx context.Context, src Source[T], opts Options) (*Pool[T], err
 
 // fill puts the first n elements into slots 1 to n, or none.
 func (p *Pool[T]) fill(ctx context.Context, n int) error {
+	filling := time.Now()
 	for i := 1; i <= n; i++ {
 		begin := time.Now()
 		e, err := p.src.Alloc(ctx)
@@ -140,6 +141,7 @@ func (p *Pool[T]) fill(ctx context.Context, n int) error {
 		p.ready.push(uint32(i), 0, nil)
 	}
 	p.filled = uint64(n)
+	p.showGrown(n, filling)
 	p.view.supplied(&p.supply)
 	p.lowest.Store(int64(n))
 	p.dip.Store(noDip)
@@ -182,7 +184,7 @@ func (p *Pool[T]) getSlow(keep int, refuse uint64) (T, error) {
 	i, left, head := p.ready.pop(keep, refuse)
 	if i == 0 {
 		var none T
-		return none, p.refusal(head)
+		return none, p.refusal(head, 1, classOf(refuse))
 	}
 	pauseAt("get: popped")
 	var e [1]T
@@ -191,10 +193,10 @@ func (p *Pool[T]) getSlow(keep int, refuse uint64) (T, error) {
 	return e[0], nil
 }
 
-// refusal is the error of a Get that found ready empty or closing.
+// refusal is the error of a Get of n elements that found ready empty or closing.
 //
 //gommu:nosleep
-func (p *Pool[T]) refusal(head uint64) error {
+func (p *Pool[T]) refusal(head uint64, n int, c Class) error {
 	if head&closing != 0 {
 		return p.errs.getClosed
 	}
@@ -202,6 +204,7 @@ func (p *Pool[T]) refusal(head uint64) error {
 		p.line.kept.Add(1)
 	}
 	p.empty.Add(1)
+	showEmpty(p.line.id, n, c)
 	return p.errs.empty
 }
 

@@ -31,7 +31,8 @@ func (*noCopy) Unlock() {}
 //
 //gommu:nosleep
 func (p *Pool[T]) Reserve(n int) (*Reservation[T], error) {
-	return new(Reservation[T]).from(p, n) // short enough to be inlined, so that the caller's stack has it
+	//gommu:trust short enough to be inlined, so that the caller's stack has it
+	return new(Reservation[T]).from(p, n)
 }
 
 // from gives r, which is zero, n elements of p. It is not inlined, so that Reserve can be.
@@ -55,22 +56,24 @@ func (r *Reservation[T]) Add(n int) error {
 		return l.errs.never
 	}
 	err := r.take(n, barred(r.class))
-	r.refused(err)
+	r.refused(err, n)
 	return err
 }
 
-// refused counts err, the answer to somebody who does not wait.
+// refused counts err, the answer to somebody who wanted n elements and does not wait.
 //
 //gommu:nosleep
-func (r *Reservation[T]) refused(err error) {
+func (r *Reservation[T]) refused(err error, n int) {
 	l := &r.p.line
 	switch err {
 	case l.errs.kept:
 		l.kept.Add(1)
-		r.p.empty.Add(1)
 	case l.errs.empty:
-		r.p.empty.Add(1)
+	default:
+		return
 	}
+	r.p.empty.Add(1)
+	showEmpty(l.id, n, r.class)
 }
 
 // Len is how many elements the reservation has.
@@ -145,6 +148,7 @@ func (r *Reservation[T]) put(e T) error {
 //
 //gommu:nosleep
 func (r *Reservation[T]) Split(n int) (*Reservation[T], error) {
+	//gommu:trust inlined, as Pool.Reserve is: the caller's stack has it
 	return new(Reservation[T]).splitOff(r, n)
 }
 

@@ -15,13 +15,20 @@ type Part struct {
 
 // A reservation is a *Reservation[T], whatever T is.
 type reservation interface {
+	//gommu:nosleep
 	queue() *line
+	//gommu:nosleep
 	of() Class
+	//gommu:nosleep
 	keep() int
+	//gommu:nosleep
 	take(n int, refuse uint64) error
+	//gommu:nosleep
 	takeOver(from reservation, n int)
+	//gommu:nosleep
 	giveBack(n int) error
-	refused(err error)
+	//gommu:nosleep
+	refused(err error, n int)
 }
 
 // Need is the part of a ReserveAll that adds n elements to r.
@@ -42,8 +49,11 @@ func (r *Reservation[T]) takeOver(from reservation, n int) {
 	r.p.debug.setAside(r)
 }
 
+//gommu:nosleep
 func (r *Reservation[T]) queue() *line { return &r.p.line }
-func (r *Reservation[T]) of() Class    { return r.class }
+
+//gommu:nosleep
+func (r *Reservation[T]) of() Class { return r.class }
 
 // partsInline is up to how many parts ReserveAll makes no heap allocation.
 const partsInline = 8
@@ -65,6 +75,7 @@ var errNoPart = &OpError{Op: "reserve", Err: fmt.Errorf("%w: a part has no pool:
 //gommu:nosleep
 func ReserveAll(parts ...Part) error {
 	var inline [partsInline]Part
+	//gommu:trust documented: up to partsInline parts it does not grow
 	order, err := inOrder(append(inline[:0], parts...))
 	if err != nil {
 		return err
@@ -207,7 +218,7 @@ func ofOnePool(order []Part) (k, n int) {
 //gommu:nosleep
 func refusal(p Part, err error, count bool) error {
 	if count {
-		p.r.refused(err)
+		p.r.refused(err, p.n)
 	}
 	return err
 }

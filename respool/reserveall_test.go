@@ -261,6 +261,8 @@ func TestReserveAllOneSucceeds(t *testing.T) {
 }
 
 // A between is a reservation whose pool refuses, after something else has happened.
+//
+//gommu:maysleep what happens in between is another goroutine's, which the test waits for
 type between struct {
 	*Reservation[int]
 	happens func()

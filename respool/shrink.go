@@ -25,7 +25,8 @@ func (w *worker[T]) surplus(s sight) int {
 
 // shrink frees n elements, or fewer where the level falls to High or Close was called.
 func (w *worker[T]) shrink(n int) {
-	p := w.p
+	p, begin, freed := w.p, time.Now(), 0
+	defer func() { p.showShrunk(freed, begin) }()
 	for range n {
 		if p.ready.depth() <= p.opts.High {
 			return
@@ -39,6 +40,7 @@ func (w *worker[T]) shrink(n int) {
 		w.level--
 		p.work.shrunk.Add(1)
 		w.outside(func() { p.dispose(i, nil) })
+		freed++
 	}
 }
 

@@ -194,15 +194,14 @@ func (w *worker[T]) pace(s sight) {
 func (w *worker[T]) grow(ctx context.Context, n int) bool {
 	o := &w.p.opts
 	begin, step := time.Now(), min(n, o.Step, len(w.spare))
-	for i := range step {
-		if i > 0 && time.Since(begin) >= o.MaxInterval {
-			break
-		}
-		if !w.add(ctx) {
-			return false
+	added, ok := 0, step > 0
+	for ok && added < step && (added == 0 || time.Since(begin) < o.MaxInterval) {
+		if ok = w.add(ctx); ok {
+			added++
 		}
 	}
-	return step > 0
+	w.p.showGrown(added, begin)
+	return ok
 }
 
 // add asks the source for one element.
