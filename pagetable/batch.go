@@ -29,6 +29,31 @@ func (b *Batch) Tables() int { return b.frames.n + b.elsewhere }
 // translated within the ranges asked for. It says false when the batch is empty.
 func (b *Batch) Range() (first, last uint64, ok bool) { return b.first, b.last, b.t != nil }
 
+// errAdd is the error of a wrong Add.
+//
+//gommu:refusal
+func errAdd() error { return &OpError{Op: opAdd, Err: ErrBatch} }
+
+// Add moves what other holds into b and leaves other empty: the range that b asks for then
+// covers both. So a batch on the stack can gather one call's leavings for one that lives
+// longer. It fails with ErrBatch, and changes nothing, if other is of another table, b itself
+// or not given. Its work does not depend on what is in the two.
+//
+//gommu:nosleep
+func (b *Batch) Add(other *Batch) error {
+	switch {
+	case other == nil || other == b || other.t != nil && b.t != nil && other.t != b.t:
+		return errAdd()
+	case other.t == nil:
+		return nil
+	}
+	b.touch(other.t, other.first, other.last)
+	b.frames.join(b.t.mem, &other.frames)
+	b.elsewhere += other.elsewhere
+	*other = Batch{}
+	return nil
+}
+
 // Release clears the frames, gives them back to the pool, and leaves the batch
 // empty. The caller has invalidated what the batch covers. Release does not
 // block; its work is bounded by the number of frames. If the pool refuses
@@ -40,6 +65,7 @@ func (b *Batch) Release() error {
 		return nil
 	}
 	if err := b.t.putAll(&b.frames); err != nil {
+		//gommu:trust the error of a closed pool, or of tables that others have written to
 		return &OpError{Op: opRelease, Err: err}
 	}
 	*b = Batch{}

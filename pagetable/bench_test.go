@@ -25,6 +25,22 @@ func BenchmarkMapUnmap(b *testing.B) {
 	}
 }
 
+// Pages come and go in a table that is held.
+func BenchmarkHeld(b *testing.B) {
+	for _, coherent := range []bool{true, false} {
+		for _, n := range []uint64{1, 8, 64, 256, 512} {
+			b.Run(fmt.Sprintf("coherent=%v/n=%d", coherent, n), func(b *testing.B) {
+				r := newRig(b, 16)
+				tbl := r.table(b, Options{Coherent: coherent})
+				if err := tbl.Hold(0, mib2, 0); err != nil {
+					b.Fatal(err)
+				}
+				benchCalls(b, tbl, 0, gib1+kib4, n*kib4, max(1, 256/n))
+			})
+		}
+	}
+}
+
 // Two goroutines do the same in one table, in ranges of 512 GiB each that
 // share only its root, or ("shared") in one page of it.
 func BenchmarkTwo(b *testing.B) {

@@ -15,9 +15,9 @@ func (t *Table) Protect(iova, size uint64, prot Prot, b *Batch) (uint64, error) 
 		return 0, err
 	}
 	if t.stage == FirstStage {
-		return change[firstFormat]{core: core[firstFormat]{t}, b: b, prot: prot}.protect(iova, iova+size-1)
+		return change[firstFormat]{core: core[firstFormat]{t}, prot: prot}.protect(iova, iova+size-1, b)
 	}
-	return change[secondFormat]{core: core[secondFormat]{t}, b: b, prot: prot}.protect(iova, iova+size-1)
+	return change[secondFormat]{core: core[secondFormat]{t}, prot: prot}.protect(iova, iova+size-1, b)
 }
 
 // Access is a leaf and what the unit has noted in it.
@@ -44,9 +44,9 @@ func (t *Table) Harvest(iova, size uint64, clear bool, b *Batch, f func(Access))
 	}
 	var err error
 	if t.stage == FirstStage {
-		_, err = change[firstFormat]{core: core[firstFormat]{t}, b: b, clear: clear}.run(opHarvest, iova, iova+size-1, f)
+		_, err = change[firstFormat]{core: core[firstFormat]{t}, clear: clear}.run(opHarvest, iova, iova+size-1, b, f)
 	} else {
-		_, err = change[secondFormat]{core: core[secondFormat]{t}, b: b, clear: clear}.run(opHarvest, iova, iova+size-1, f)
+		_, err = change[secondFormat]{core: core[secondFormat]{t}, clear: clear}.run(opHarvest, iova, iova+size-1, b, f)
 	}
 	return err
 }
@@ -66,9 +66,9 @@ func (t *Table) Merge(iova, size uint64, b *Batch) (int, error) {
 	var n uint64
 	var err error
 	if t.stage == FirstStage {
-		n, err = change[firstFormat]{core: core[firstFormat]{t}, b: b, merge: true}.run(opMerge, iova, iova+size-1, nil)
+		n, err = change[firstFormat]{core: core[firstFormat]{t}, merge: true}.run(opMerge, iova, iova+size-1, b, nil)
 	} else {
-		n, err = change[secondFormat]{core: core[secondFormat]{t}, b: b, merge: true}.run(opMerge, iova, iova+size-1, nil)
+		n, err = change[secondFormat]{core: core[secondFormat]{t}, merge: true}.run(opMerge, iova, iova+size-1, b, nil)
 	}
 	return int(n), err
 }
@@ -76,39 +76,40 @@ func (t *Table) Merge(iova, size uint64, b *Batch) (int, error) {
 // change is one Protect, Harvest or Merge on its way through the tables.
 type change[F format] struct {
 	core[F]
-	b     *Batch
 	prot  Prot // of Protect
-	clear bool // of Harvest; its callback is passed along, so that what it uses need not be on the heap
+	clear bool // of Harvest; its callback and the batch are passed along, so that they need not be on the heap
 	merge bool
 	n     uint64 // bytes for Protect, tables for Merge
 }
 
-func (c change[F]) protect(first, last uint64) (uint64, error) {
+func (c change[F]) protect(first, last uint64, b *Batch) (uint64, error) {
 	if !allowed[F](c.prot) {
+		//gommu:trust the error of a call that the caller got wrong
 		return 0, &OpError{Op: opProtect, IOVA: first, Size: last - first + 1, Err: ErrProt}
 	}
 	if err := c.cut(first, last); err != nil {
 		return 0, c.fail(opProtect, first, last, err)
 	}
-	return c.run(opProtect, first, last, nil)
+	return c.run(opProtect, first, last, b, nil)
 }
 
-func (c change[F]) run(op string, first, last uint64, harvest func(Access)) (uint64, error) {
+func (c change[F]) run(op string, first, last uint64, b *Batch, harvest func(Access)) (uint64, error) {
 	if c.orphans.head.Load() != 0 {
-		c.adopt(c.b)
+		c.adopt(b)
 	}
 	var p path
 	level, err := c.enter(&p, first, last, 1)
 	if err != nil {
 		return 0, c.fail(op, first, last, err)
 	}
-	gone := c.pass(p[level].tbl, level, first, last, harvest)
+	gone := c.pass(p[level].tbl, level, first, last, b, harvest)
 	c.showLinks(first, level)
-	c.leave(&p, level, first, gone+1, c.b)
+	c.leave(&p, level, first, gone+1, b)
 	c.order()
 	return c.n, nil
 }
 
+//gommu:refusal
 func (c *change[F]) fail(op string, first, last uint64, err error) error {
 	if err == respool.ErrEmpty {
 		return errDryProtect // the only one that takes frames
@@ -118,7 +119,7 @@ func (c *change[F]) fail(op string, first, last uint64, err error) error {
 
 // pass changes what [first, last] maps below tbl, which stays. It returns how
 // many entries of tbl others have left for it to free.
-func (c *change[F]) pass(tbl *[entries]uint64, level int, first, last uint64, harvest func(Access)) (gone int) {
+func (c *change[F]) pass(tbl *[entries]uint64, level int, first, last uint64, b *Batch, harvest func(Access)) (gone int) {
 	lo, hi := index(first, level), index(last, level)
 	stored := false
 	for i := lo; i <= hi; i++ {
@@ -126,17 +127,17 @@ func (c *change[F]) pass(tbl *[entries]uint64, level int, first, last uint64, ha
 		at, end := clip(level, i, first, last)
 		all := end-at == span(level)-1
 		switch {
-		case e == 0:
+		case !present[F](e):
 		case e.leaf(level):
-			did, cut := c.leaf(&tbl[i], level, at, all, harvest)
+			did, cut := c.leaf(&tbl[i], level, at, all, b, harvest)
 			stored = stored || did
 			if cut {
 				i-- // others have cut it just now: the parts have its marks
 			}
 		case all: // the caller's alone
 			if next := c.child(e); next != nil {
-				c.pass(next, level-1, at, end, harvest)
-				stored = c.merge && c.join(&tbl[i], next, level, at) || stored
+				c.pass(next, level-1, at, end, b, harvest)
+				stored = c.merge && c.join(&tbl[i], next, level, at, b) || stored
 			}
 		default:
 			next := c.lower(&tbl[i], level, 1)
@@ -144,9 +145,9 @@ func (c *change[F]) pass(tbl *[entries]uint64, level int, first, last uint64, ha
 				continue
 			}
 			stored = stored || !c.seen(e)
-			n := c.pass(next.tbl, level-1, at, end, harvest)
+			n := c.pass(next.tbl, level-1, at, end, b, harvest)
 			if c.mem.uses(next.bus).drop(n + 1) {
-				gone += c.unlink(tbl, level, at, next.bus, c.b)
+				gone += c.unlink(tbl, level, at, next.bus, b)
 				stored = true
 			}
 		}
@@ -160,13 +161,13 @@ func (c *change[F]) pass(tbl *[entries]uint64, level int, first, last uint64, ha
 // leaf changes one leaf, the one at iova; all says that all of it is in the
 // range. The unit may mark it at the same time. It says whether it stored, and
 // whether there is no leaf any more.
-func (c *change[F]) leaf(slot *uint64, level int, iova uint64, all bool, harvest func(Access)) (stored, gone bool) {
+func (c *change[F]) leaf(slot *uint64, level int, iova uint64, all bool, b *Batch, harvest func(Access)) (stored, gone bool) {
 	if c.merge || harvest == nil && !all { // cut already, unless something else writes to the tables
 		return false, false
 	}
 	for {
 		e := load(slot)
-		if e == 0 || !e.leaf(level) {
+		if !present[F](e) || !e.leaf(level) {
 			return false, true
 		}
 		l := leafOf[F](e, iova, level)
@@ -181,7 +182,7 @@ func (c *change[F]) leaf(slot *uint64, level int, iova uint64, all bool, harvest
 			continue
 		}
 		if next != e {
-			c.b.touch(c.Table, l.IOVA, l.IOVA+(l.Size-1))
+			b.touch(c.Table, l.IOVA, l.IOVA+(l.Size-1))
 		}
 		switch marks := e & usedBits[F](); {
 		case harvest == nil:
@@ -195,11 +196,11 @@ func (c *change[F]) leaf(slot *uint64, level int, iova uint64, all bool, harvest
 
 // join replaces the link in slot, of level, to tbl by a superpage if tbl holds
 // nothing else than parts of one. It says whether it did.
-func (c *change[F]) join(slot *uint64, tbl *[entries]uint64, level int, iova uint64) bool {
+func (c *change[F]) join(slot *uint64, tbl *[entries]uint64, level int, iova uint64, b *Batch) bool {
 	bus := load(slot).bus()
 	u := c.mem.uses(bus)
 	first := load(&tbl[0])
-	if level > c.maxLeaf || u.uses() != entries || !first.leaf(level-1) || first.bus()&(span(level)-1) != 0 {
+	if level > c.maxLeaf || isHeld(u.word.Load()) || u.uses() != entries || !first.leaf(level-1) || first.bus()&(span(level)-1) != 0 {
 		return false
 	}
 	marks := first & usedBits[F]()
@@ -213,8 +214,8 @@ func (c *change[F]) join(slot *uint64, tbl *[entries]uint64, level int, iova uin
 	store(slot, first|marks|bitLeaf)
 	c.unlinks.Add(1)
 	u.end()
-	c.b.frames.push(c.mem, Frame{bus})
-	c.b.touch(c.Table, iova, iova+span(level)-1)
+	b.frames.push(c.mem, Frame{bus})
+	b.touch(c.Table, iova, iova+span(level)-1)
 	c.n++
 	return true
 }

@@ -56,7 +56,7 @@ func (c core[F]) cutAt(iova uint64, spare *frameList) {
 			return
 		}
 		e := load(slot)
-		if e == 0 || !e.leaf(level) {
+		if !present[F](e) || !e.leaf(level) {
 			continue // others have cut it just now
 		}
 		f, tbl := spare.pop(c.mem)
@@ -98,7 +98,7 @@ func (c core[F]) leafAt(iova uint64) (slot *uint64, level int) {
 		for level = c.top; tbl != nil; level-- {
 			p := &tbl[index(iova, level)]
 			e := load(p)
-			if e == 0 {
+			if !present[F](e) {
 				break
 			}
 			if e.leaf(level) {

@@ -24,7 +24,7 @@
 //
 // # Concurrency
 //
-// Map, MapExtents, Unmap, UnmapEach, Protect, Harvest and Merge may run at once
+// Map, MapExtents, Unmap, UnmapEach, Unmark, Protect, Harvest, Merge, Hold and Unhold may run at once
 // in any number of goroutines if their ranges are disjoint, each with a batch of its own.
 // They may share tables and superpages; they take no lock, and none waits
 // for another. Lookup, the iterators, Stats, Dump and WriteSVG may run at any time:
@@ -36,6 +36,13 @@
 // use, or about to be, is counted outside of it (see useCount); who takes the
 // last one out of use unlinks the table, and who finds such a table in the way
 // replaces it. Its frame can be used again only after the release of the batch.
+//
+// Hold keeps tables in the tree that may be empty. In held tables of 4 KiB pages Map and
+// Unmap of pages write nothing but the pages' own entries: no frame is needed, no table
+// leaves the tree, and no word is shared with others but those in the same cache lines of the
+// table. Such an Unmap is no memory barrier: who reads afterwards what another
+// processor writes, such as how many flushes have begun, needs one in between (any
+// atomic operation that writes).
 //
 // # Errors
 //

@@ -64,7 +64,11 @@ func (t *Table) Dump(w io.Writer) error {
 			run = leafRunText{first: e, n: 1}
 			continue
 		}
-		fmt.Fprintf(out, "%s[%03x] %#x+%s table %#x, %d used\n", indent(t.top, e.Level), e.Index, e.IOVA, sizeText(e.Size), e.Bus, e.Used)
+		fmt.Fprintf(out, "%s[%03x] %#x+%s table %#x, %d used", indent(t.top, e.Level), e.Index, e.IOVA, sizeText(e.Size), e.Bus, e.Used)
+		if e.Holds > 0 {
+			fmt.Fprintf(out, ", held x %d", e.Holds)
+		}
+		fmt.Fprintln(out)
 	}
 	run.write(out, t.top)
 	if err := out.Flush(); err != nil {

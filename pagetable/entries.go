@@ -16,6 +16,7 @@ type Entry struct {
 	Accessed   bool   // the unit has used it
 	Dirty      bool   // of a leaf: the unit has written through it
 	Used       int    // uses of the next table: its entries in use, and what calls are about to add
+	Holds      int    // how often the next table is held (Table.Hold)
 }
 
 // All yields every leaf in the order of IOVAs. The table may be changed
@@ -86,13 +87,30 @@ func (c core[F]) visit(level, lowest int, first, last uint64, yield func(Entry) 
 			n.Bus &^= n.Size - 1
 			n.Prot, n.Dirty = protOf[F](e), e&dirty[F]() != 0
 		} else if u := c.mem.uses(n.Bus); u != nil {
-			n.Used = u.uses()
+			n.Used, n.Holds = u.uses(), holds(u.word.Load())
+			if level == 1 && n.Holds > 0 {
+				n.Used = c.pagesIn(lo)
+			}
 		}
 		if !yield(n) || !n.Leaf && level > lowest && !c.visit(level-1, lowest, lo, hi, yield) {
 			return false
 		}
 	}
 	return true
+}
+
+// pagesIn counts the leaves in the table of pages that translates iova. Those of a held
+// one are not in its use count.
+func (c core[F]) pagesIn(iova uint64) (n int) {
+	var words [entries]pte
+	if _, _, ok := c.copyTable(&words, 0, iova); ok {
+		for _, e := range words {
+			if present[F](e) {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // copyTable copies the table of level that translates iova, as it was at

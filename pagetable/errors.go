@@ -3,6 +3,7 @@ package pagetable
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"gommu/respool"
 )
@@ -15,11 +16,16 @@ var (
 	ErrRange        = errors.New("IOVA range beyond the table's address width")
 	ErrBusRange     = errors.New("bus range beyond 52 bits")
 	ErrProt         = errors.New("protection must be read, write or both, and in a first stage include read")
-	ErrBatch        = errors.New("no batch, or one that holds another table's frames")
+	ErrBatch        = errors.New("no batch, or not one of this table's, or the same twice")
 	ErrClosed       = errors.New("table is closed")
 	ErrOptions      = errors.New("bad options")
 	ErrForeignFrame = errors.New("frame does not belong here")
 	ErrCorrupt      = errors.New("a table entry points outside the table memory")
+	ErrLevel        = errors.New("no such level of tables below the root")
+	ErrPartTable    = errors.New("range ends inside a table: give multiples of what a table of the level translates")
+	ErrHolds        = errors.New("a table is held too often: unhold it first")
+	ErrMarked       = errors.New("unmapped and not invalidated yet: invalidate, then Unmark")
+	ErrNotHeld      = errors.New("a table of the range is not held")
 )
 
 // The values of OpError.Op.
@@ -30,7 +36,11 @@ const (
 	opProtect = "protect"
 	opMerge   = "merge"
 	opHarvest = "harvest"
+	opHold    = "hold"
+	opUnhold  = "unhold"
+	opUnmark  = "unmark"
 	opRelease = "release"
+	opAdd     = "add batch"
 	opClose   = "close"
 	opDump    = "dump"
 	opDraw    = "draw"
@@ -39,13 +49,16 @@ const (
 	opFree    = "free frame"
 )
 
+// rangeOps have an IOVA and a size, and no bus address.
+var rangeOps = []string{opUnmap, opProtect, opMerge, opHarvest, opHold, opUnhold, opUnmark}
+
 // OpError is the type of every error of this package.
 type OpError struct {
 	Op   string // what failed: "map", "unmap", ...
 	IOVA uint64 // of the range, as asked for
 	Bus  uint64 // of map, as asked for; of a frame or a segment
 	Size uint64 // bytes
-	At   uint64 // of ErrOverlap: the IOVA of the mapping in the way
+	At   uint64 // the IOVA of what is in the way (ErrOverlap, ErrMarked) or of the table (ErrNotHeld)
 	Err  error  // what is wrong, one of this package's errors or the pool's
 }
 
@@ -55,13 +68,13 @@ func (e *OpError) Error() string {
 	case e.Bus|e.IOVA|e.Size == 0:
 	case e.Op == opMap:
 		s += fmt.Sprintf(" iova %#x bus %#x size %#x", e.IOVA, e.Bus, e.Size)
-	case e.Op == opUnmap || e.Op == opProtect || e.Op == opMerge || e.Op == opHarvest:
+	case slices.Contains(rangeOps, e.Op):
 		s += fmt.Sprintf(" iova %#x size %#x", e.IOVA, e.Size)
 	default:
 		s += fmt.Sprintf(" bus %#x size %#x", e.Bus, e.Size)
 	}
 	s += ": " + e.Err.Error()
-	if errors.Is(e.Err, ErrOverlap) {
+	if e.Err == ErrOverlap || e.Err == ErrMarked || e.Err == ErrNotHeld {
 		s += fmt.Sprintf(" at iova %#x", e.At)
 	}
 	return s
@@ -76,4 +89,5 @@ var (
 	errDryMap     error = &OpError{Op: opMap, Err: respool.ErrEmpty}
 	errDryUnmap   error = &OpError{Op: opUnmap, Err: respool.ErrEmpty}
 	errDryProtect error = &OpError{Op: opProtect, Err: respool.ErrEmpty}
+	errDryHold    error = &OpError{Op: opHold, Err: respool.ErrEmpty}
 )

@@ -12,11 +12,12 @@ import (
 func TestUnflushedLinks(t *testing.T) {
 	const base = gib1 // of a table that is there, with entries of others in it
 	var b Batch
-	levels := map[string]int{"unmap of two tables": 2} // of the link, else 1
+	levels := map[string]int{"unmap of two tables": 2, "hold": 2} // of the link, else 1
 	for name, call := range map[string]func(tbl *Table) error{
 		"map":         func(tbl *Table) error { return tbl.Map(base+kib4, 0, kib4, Read) },
 		"map extents": func(tbl *Table) error { return tbl.MapExtents(base+kib4, []Extent{{0, kib4}, {0, kib4}}, Read) },
 		"map across":  func(tbl *Table) error { return tbl.Map(base-kib4, 0, 2*kib4, Read) },
+		"hold":        func(tbl *Table) error { return tbl.Hold(base+64*mib2, mib2, 0) },
 		"unmap":       func(tbl *Table) error { _, err := tbl.Unmap(base+8*kib4, kib4, &b); return err },
 		"unmap each": func(tbl *Table) error {
 			_, err := tbl.UnmapEach(base+8*kib4, kib4, &b, func(_, _, _ uint64) {})
@@ -52,7 +53,13 @@ func TestUnflushedLinks(t *testing.T) {
 			if err != nil || flushed != stopped {
 				t.Errorf("%s: the link was flushed: %v, want %v (%v)", name, flushed, stopped, err)
 			}
+			if name == "hold" {
+				err = tbl.Unhold(base+64*mib2, mib2, 0, &b)
+			}
 			mustUnmap(t, tbl, 0, 1<<40)
+			if err != nil {
+				t.Error(err)
+			}
 			if err := b.Release(); err != nil {
 				t.Error(err)
 			}
@@ -112,13 +119,21 @@ func (v *visible) checkMarks() {
 // check compares every word of every table of tbl with what the unit sees of it.
 func (v *visible) check(t *testing.T, after string, tbl *Table) {
 	t.Helper()
-	_, tables, err := v.r.walker(tbl).scan()
+	w := v.r.walker(tbl)
+	w.held = true
+	if tbl.marks {
+		w.marks = map[entryID]uint64{}
+	}
+	_, tables, err := w.scan()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for bus := range tables {
 		off := int(bus - v.r.bus)
 		for i := off; i < off+FrameSize; i += 8 {
+			if gone := tbl.marks && le64(v.r.raw[i:]) == 0 && le64(v.seen[i:])&0xfff == markBits; gone {
+				continue // unmarked: neither is present
+			}
 			if string(v.seen[i:i+8]) != string(v.r.raw[i:i+8]) {
 				t.Errorf("after %s word %d of table %#x is not in memory", after, (i-off)/8, bus)
 			}
@@ -130,6 +145,8 @@ func (v *visible) check(t *testing.T, after string, tbl *Table) {
 func TestVisibleAtReturn(t *testing.T) {
 	for _, opts := range allOptions {
 		opts.Coherent = false
+		t.Run(opts.name(), func(t *testing.T) { visibleAtReturn(t, opts) })
+		opts.Marks = true
 		t.Run(opts.name(), func(t *testing.T) { visibleAtReturn(t, opts) })
 	}
 }
@@ -174,6 +191,21 @@ func visibleAtReturn(t *testing.T, opts Options) {
 		{"a page alone in tables", mapping(8*gib1, 0, kib4)},
 		{"an unmap that empties them", unmap(8*gib1, kib4)},
 		{"an unmap of everything", each(0, 16*gib1)},
+		{"a hold of tables", func() error { return tbl.Hold(gib1-mib2, 2*mib2, 0) }},
+		{"a map in a held table", mapping(gib1, 0, kib4)},
+		{"an unmap in a held table", unmap(gib1, kib4)},
+		{"a map of pages in a held table", mapping(gib1, 0, 8*kib4)},
+		{"a map in held tables", mapping(gib1-2*kib4, 0, 2*kib4)},
+		{"an unmap of pages in a held table", unmap(gib1+2*kib4, 2*kib4)},
+		{"an unmap in held tables", unmap(gib1-kib4, 2*kib4)},
+		{"a hold of a table that is there", func() error { return tbl.Hold(gib1-mib2, mib2, 0) }},
+		{"an unhold, a hold stays", func() error { return tbl.Unhold(gib1-mib2, mib2, 0, &b) }},
+		{"an unhold, a page stays", func() error { return tbl.Unhold(gib1-mib2, 2*mib2, 0, &b) }},
+		{"an unmap of that page", unmap(gib1-2*kib4, kib4)},
+		{"a hold of a table", func() error { return tbl.Hold(gib1, gib1, 1) }},
+		{"a hold below it", func() error { return tbl.Hold(gib1+mib2, mib2, 0) }},
+		{"an unhold below it", func() error { return tbl.Unhold(gib1+mib2, mib2, 0, &b) }},
+		{"an unhold of the table", func() error { return tbl.Unhold(gib1, gib1, 1, &b) }},
 	} {
 		if v.tbl = nil; strings.Contains(c.name, "cuts") { // a map's own tables are nobody else's till it returns
 			v.tbl = tbl
@@ -182,6 +214,11 @@ func visibleAtReturn(t *testing.T, opts Options) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 		v.check(t, c.name, tbl)
+		if first, last, ok := b.Range(); ok {
+			if err := tbl.Unmark(first, last-first+1); err != nil {
+				t.Error(err)
+			}
+		}
 		if err := b.Release(); err != nil {
 			t.Error(err)
 		}

@@ -79,6 +79,17 @@ func leafEntry[F format](bus uint64, prot Prot, level int) pte {
 	return e | firstPresent | firstUser | firstAccessed
 }
 
+// pageBitsOf is what a leaf of 4 KiB has beside the bus address, or 0 if it cannot express prot.
+func pageBitsOf(s Stage, prot Prot) uint64 {
+	switch {
+	case s == FirstStage && allowed[firstFormat](prot):
+		return uint64(leafEntry[firstFormat](0, prot, 0))
+	case s == SecondStage && allowed[secondFormat](prot):
+		return uint64(leafEntry[secondFormat](0, prot, 0))
+	}
+	return 0
+}
+
 // linkEntry points to the table at bus.
 func linkEntry[F format](bus uint64) pte {
 	if isFirst[F]() {
@@ -93,6 +104,17 @@ func present[F format](e pte) bool {
 		return e&firstPresent != 0
 	}
 	return e&(secondRead|secondWrite) != 0
+}
+
+// link says that e, of level, points to a table.
+func link[F format](e pte, level int) bool { return present[F](e) && !e.leaf(level) }
+
+// present is the same for a table whose format is not known.
+func (t *Table) present(e pte) bool {
+	if t.stage == FirstStage {
+		return present[firstFormat](e)
+	}
+	return present[secondFormat](e)
 }
 
 // protOf is the permission of a leaf.

@@ -18,13 +18,32 @@ import (
 // present.
 type frameList struct {
 	head Frame
+	tail Frame // the first one pushed; meant only while n > 0
 	n    int
 }
 
 func (l *frameList) push(m *Memory, f Frame) {
+	if l.n == 0 {
+		l.tail = f
+	}
 	store(&m.entries(f.Bus)[0], pte(l.head.Bus))
 	l.head = f
 	l.n++
+}
+
+// join moves all frames of o to l.
+func (l *frameList) join(m *Memory, o *frameList) {
+	switch {
+	case o.n == 0:
+		return
+	case l.n == 0:
+		*l = *o
+	default:
+		store(&m.entries(o.tail.Bus)[0], pte(l.head.Bus))
+		l.head = o.head
+		l.n += o.n
+	}
+	*o = frameList{}
 }
 
 // pop takes a frame off a list that is not empty. Its word 0 is zero again. It
@@ -53,7 +72,9 @@ func (t *Table) take(n int) (frameList, error) {
 			continue
 		}
 		if perr := t.putBack(&l); perr != nil {
+			//gommu:trust the error of a closed pool
 			err = fmt.Errorf("%w; giving frames back: %w", err, perr)
+			//gommu:trust the pool's errors are its own: errors.Is compares down a short chain
 		} else if errors.Is(err, respool.ErrEmpty) {
 			err = respool.ErrEmpty
 		}

@@ -378,7 +378,7 @@ func TestKUnitUnmapSplit(t *testing.T) {
 func TestKUnitRandomMap(t *testing.T) {
 	eachFormat(t, 1100, func(t *testing.T, r *rig, tbl *Table) {
 		for _, base := range []uint64{0, lastIOVA(tbl) - gib1 + 1} {
-			m := &mapper{t: t, tbl: tbl, rng: rand.New(rand.NewPCG(base, 3)), pages: map[uint64]page{}}
+			m := &mapper{t: t, tbl: tbl, rng: rand.New(rand.NewPCG(base, 3)), pages: map[uint64]page{}, holds: map[uint64]int{}}
 			for i := range uint64(16) { // so that they meet
 				m.owned = append(m.owned, Extent{base + i*31*mib2, 4 * mib2})
 			}
@@ -386,6 +386,9 @@ func TestKUnitRandomMap(t *testing.T) {
 				m.step()
 			}
 			m.lookAll()
+			for len(m.holds) > 0 {
+				m.unhold()
+			}
 			m.release()
 			if n := mustUnmap(t, tbl, base, gib1); n != uint64(len(m.pages))*kib4 {
 				t.Errorf("unmapped %#x bytes, want %d pages", n, len(m.pages))

@@ -5,7 +5,8 @@ import "gommu/respool"
 // Map lets the device reach size bytes at bus through iova. All three are
 // multiples of 4096, the range lies within the table's address width, and
 // nothing in it is mapped yet: Map never overwrites (ErrOverlap, with the
-// lowest IOVA in the way). It uses the largest leaves that fit. Map refuses bus
+// lowest IOVA in the way). It uses the largest leaves that fit and that no held
+// table (Hold) is in the way of. Map refuses bus
 // addresses beyond 52 bits (ErrBusRange), but does not know the platform's host
 // address width: the unit blocks DMA to an entry beyond that, as one with
 // reserved bits set.
@@ -27,6 +28,26 @@ import "gommu/respool"
 //
 //gommu:nosleep
 func (t *Table) Map(iova, bus, size uint64, prot Prot) error {
+	if tbl := t.pages(iova); tbl != nil && int(prot) < len(t.pageBits) && t.pageBits[prot] != 0 {
+		e := bus | t.pageBits[prot]
+		if size != FrameSize {
+			if t.mapHeld(tbl, iova, bus, size, e) {
+				return nil
+			}
+		} else if p := &tbl[iova/FrameSize%entries]; iova%FrameSize|bus&^addrMask == 0 && load(p) == 0 {
+			pause()
+			store(p, pte(e))
+			if !t.coherent {
+				t.flushNow(tbl[iova/FrameSize%entries:][:1])
+			}
+			return nil
+		}
+	}
+	return t.mapAnywhere(iova, bus, size, prot)
+}
+
+// mapAnywhere is Map where no held table helps.
+func (t *Table) mapAnywhere(iova, bus, size uint64, prot Prot) error {
 	if t.stage == FirstStage {
 		return core[firstFormat]{t}.mapOne(iova, bus, size, prot)
 	}
@@ -95,7 +116,7 @@ func (c core[F]) mapRun(root *[entries]uint64, iova, last, delta uint64, prot Pr
 				break
 			}
 			e := load(&tbl[i])
-			if e == 0 || e.leaf(level) {
+			if !link[F](e, level) {
 				break
 			}
 			next := c.child(e)
@@ -110,18 +131,23 @@ func (c core[F]) mapRun(root *[entries]uint64, iova, last, delta uint64, prot Pr
 			return false, nil
 		}
 		run := tbl[index(iova, level) : index(last, level)+1]
-		used := inUse(run)
+		var inTheWay error
+		if inUse(run) {
+			inTheWay = c.inTheWay(run)
+		}
 		u := c.mem.uses(bus)
 		w := u.word.Load()
 		pause()
 		switch {
 		case c.unlinks.Load() != unlinks:
 			continue
-		case used:
-			return false, ErrOverlap
+		case inTheWay != nil && level > 0 && c.holds.Load() > 0:
+			return false, nil // held tables need not be in the way
+		case inTheWay != nil:
+			return false, inTheWay
 		case !alive(w):
 			return false, nil // the general case puts a new table in its place
-		case !u.add(w, len(run)):
+		case !(level == 0 && isHeld(w)) && !u.add(w, len(run)):
 			continue
 		}
 		fill(run, uint64(leafEntry[F](iova+delta, prot, level)), span(level))
@@ -135,6 +161,8 @@ func (c core[F]) mapRun(root *[entries]uint64, iova, last, delta uint64, prot Pr
 }
 
 // refuseMap says what is wrong with the arguments of a map.
+//
+//gommu:refusal
 func (t *Table) refuseMap(iova, bus, size uint64, prot Prot, allowed bool) error {
 	var err error
 	switch {
@@ -155,16 +183,31 @@ func (t *Table) refuseMap(iova, bus, size uint64, prot Prot, allowed bool) error
 }
 
 // mapError wraps err, except for the one that is ready-made.
+//
+//gommu:refusal
 func (t *Table) mapError(iova, bus, size uint64, err error) error {
 	if err == respool.ErrEmpty {
 		return errDryMap
 	}
 	e := &OpError{Op: opMap, IOVA: iova, Bus: bus, Size: size, Err: err}
-	if err == ErrOverlap {
-		for leaf := range t.leaves(iova, iova+size-1) {
-			e.At = max(leaf.IOVA, iova)
+	if err == ErrOverlap || err == ErrMarked {
+		t.blame(e, 0)
+	}
+	return e
+}
+
+// blame says what is in the way of a call: the lowest leaf in an entry of at least level, or mark. If neither is
+// there any more, the error stays what it is.
+func (t *Table) blame(e *OpError, level int) {
+	found := false
+	e.At = e.IOVA
+	for leaf := range t.leaves(e.IOVA, e.IOVA+e.Size-1) {
+		if found = leaf.Size >= span(level); found {
+			e.At, e.Err = max(leaf.IOVA, e.IOVA), ErrOverlap
 			break
 		}
 	}
-	return e
+	if at, ok := t.markedAt(level, e.IOVA, e.Size); ok && (!found || at < e.At) {
+		e.At, e.Err = at, ErrMarked
+	}
 }

@@ -22,6 +22,11 @@ func (s *segment) entries(bus uint64) *[512]uint64 {
 	return (*[512]uint64)(unsafe.Add(s.base, bus-s.first))
 }
 
+// frame is the i-th frame of the segment.
+func (s *segment) frame(i uint64) *[512]uint64 {
+	return (*[512]uint64)(unsafe.Add(s.base, i*FrameSize))
+}
+
 func aligned(b []byte) bool {
 	return uintptr(unsafe.Pointer(unsafe.SliceData(b)))%FrameSize == 0
 }

@@ -31,6 +31,8 @@ type model struct {
 	opts   Options
 	levels int
 	leaves map[uint64]want
+	holds  map[held]int
+	marks  map[entryID]uint64 // an IOVA of the call that made it
 	batch  Batch
 	lo, hi uint64 // of what the batch must cover, hi inclusive; hi = 0: nothing
 	gone   int    // frames that the batch must hold
@@ -41,7 +43,7 @@ type model struct {
 
 func newModel(t failer, r *rig, opts Options) *model {
 	t.Helper()
-	m := &model{t: t, rig: r, opts: opts, levels: 4, leaves: make(map[uint64]want)}
+	m := &model{t: t, rig: r, opts: opts, levels: 4, leaves: make(map[uint64]want), holds: make(map[held]int), marks: make(map[entryID]uint64)}
 	switch opts.AddressWidth {
 	case 39:
 		m.levels = 3
@@ -94,7 +96,7 @@ func (m *model) split(iova, bus, size uint64, prot Prot) map[uint64]want {
 	out := make(map[uint64]want)
 	for size > 0 {
 		for _, s := range sizes {
-			if iova%s == 0 && bus%s == 0 && size >= s {
+			if iova%s == 0 && bus%s == 0 && size >= s && !m.holdsIn(iova, s) {
 				out[iova] = want{bus, s, prot}
 				iova, bus, size = iova+s, bus+s, size-s
 				break
@@ -118,22 +120,36 @@ func (m *model) splitList(iova uint64, list []Extent, prot Prot) map[uint64]want
 	return out
 }
 
+// tableID is the table at a depth, 1 for pages, for the IOVAs that start with prefix.
+type tableID struct {
+	depth  int
+	prefix uint64
+}
+
 // tables is how many tables the leaves need, with the root.
-func (m *model) tables(sets ...map[uint64]want) int {
-	type id struct {
-		depth  int
-		prefix uint64
+func (m *model) tables(sets ...map[uint64]want) int { return len(m.tree(sets...)) }
+
+// tree is which tables the leaves need, with the root.
+func (m *model) tree(sets ...map[uint64]want) map[tableID]bool {
+	need := map[tableID]bool{{m.levels, 0}: true}
+	for h := range m.holds {
+		for depth := h.level + 1; depth <= m.levels; depth++ {
+			need[m.tableFor(depth, h.iova)] = true
+		}
 	}
-	need := map[id]bool{{m.levels, 0}: true}
 	for _, set := range sets {
 		for iova, l := range set {
 			depth := map[uint64]int{kib4: 1, mib2: 2, gib1: 3}[l.size]
 			for ; depth <= m.levels; depth++ {
-				need[id{depth, (iova & m.mask()) >> (12 + 9*depth)}] = true
+				need[m.tableFor(depth, iova)] = true
 			}
 		}
 	}
-	return len(need)
+	return need
+}
+
+func (m *model) tableFor(depth int, iova uint64) tableID {
+	return tableID{depth, (iova & m.mask()) >> (12 + 9*depth)}
 }
 
 // mask has the bits of an IOVA that are translated.
@@ -206,6 +222,11 @@ func (m *model) mapped(err error, before []byte, free int, iova uint64, list []E
 	default:
 		if a, ok := m.lowest(iova, size); ok {
 			wantErr, at = ErrOverlap, a
+		}
+		if a, ok := m.lowestMark(iova, size, 1); ok && (wantErr == nil || a < at) {
+			wantErr, at = ErrMarked, a
+		}
+		if wantErr != nil {
 			break
 		}
 		add = m.splitList(iova, list, prot)
@@ -257,14 +278,15 @@ func (m *model) doUnmap(iova, size uint64) {
 	}
 	n, err := m.tbl.UnmapEach(iova, size, &m.batch, report)
 	hit := m.affected("unmap", err, before, free, iova, size)
-	had := m.tables(m.leaves)
+	tree := m.tree(m.leaves)
 	var bytes uint64
 	for start, l := range hit {
 		bytes += l.size
 		m.touch(start, l.size)
 		delete(m.leaves, start)
 	}
-	m.gone += had - m.tables(m.leaves)
+	m.gone += len(tree) - m.tables(m.leaves)
+	m.mark(tree, hit, iova)
 	if n != bytes {
 		m.t.Fatalf("unmap %#x size %#x: %#x bytes, %v; want %#x", iova, size, n, err, bytes)
 	}
@@ -385,7 +407,7 @@ func (m *model) doMerge(iova, size uint64) {
 			break
 		}
 		for start, l := range m.leaves {
-			if start%s == 0 && l.size == s/512 && l.bus%s == 0 && start >= iova && start+(s-1) <= iova+(size-1) && m.adjacent(start, s) {
+			if start%s == 0 && l.size == s/512 && l.bus%s == 0 && !m.holdsIn(start, s) && start >= iova && start+(s-1) <= iova+(size-1) && m.adjacent(start, s) {
 				for i := range uint64(512) {
 					delete(m.leaves, start+i*s/512)
 				}
@@ -415,6 +437,7 @@ func (m *model) adjacent(start, size uint64) bool {
 // doRelease gives the batch's frames back.
 func (m *model) doRelease() {
 	m.t.Helper()
+	m.unmarkBatch()
 	if err := m.batch.Release(); err != nil {
 		m.t.Fatalf("%v", err)
 	}
@@ -439,11 +462,12 @@ func (m *model) check() {
 func (m *model) checkLeaves(bytes []byte) {
 	m.t.Helper()
 	w := m.rig.walker(m.tbl)
-	w.bytes = bytes
+	w.bytes, w.held, w.marks = bytes, len(m.holds) > 0, m.seenMarks()
 	hw, tables, err := w.scan()
 	if err != nil {
 		m.t.Fatalf("the unit finds: %v", err)
 	}
+	m.checkMarks(w, &bytes[0] == &m.rig.raw[0])
 	if len(tables) != m.tables(m.leaves) {
 		m.t.Fatalf("%d tables, want %d", len(tables), m.tables(m.leaves))
 	}

@@ -1,6 +1,6 @@
 package pagetable
 
-// request is one map on its way through the tables.
+// request is one map or one hold on its way through the tables.
 //
 // Only a table at either end of the range can be shared with other goroutines,
 // at most two of a level: what lies wholly in the range is the caller's. plan adds
@@ -11,8 +11,10 @@ type request[F format] struct {
 	core[F]
 	cursor
 	prot Prot
+	keep int // the level of the tables to be held, plus 1; 0 for a map
 
-	need  int // tables to be made
+	need  int  // tables to be made
+	among bool // held tables lie where superpages would fit
 	spare frameList
 
 	path  path // to the lowest table that has the whole range, held[0]
@@ -30,6 +32,7 @@ type hold struct {
 	place
 	level  int
 	iova   uint64 // one that it translates
+	self   int    // where in held it is
 	parent int    // in held
 	extra  int    // uses that no entry has yet
 }
@@ -37,6 +40,11 @@ type hold struct {
 // mapAll maps [first, last], which what the cursor reads fills exactly.
 func (c core[F]) mapAll(first, last uint64, start cursor, prot Prot) error {
 	r := request[F]{core: c, prot: prot, cursor: start}
+	return r.run(first, last)
+}
+
+func (r *request[F]) run(first, last uint64) error {
+	c, start := r.core, r.cursor
 	level, err := c.enter(&r.path, first, last, 0)
 	if err != nil {
 		return err
@@ -52,7 +60,7 @@ func (c core[F]) mapAll(first, last uint64, start cursor, prot Prot) error {
 	}
 	r.cursor = start
 	pause()
-	r.write(0, first, last)
+	r.write(&r.held[0], first, last)
 	c.showLinks(first, level)
 	c.order()
 	for _, u := range r.fresh[:r.freshN] {
@@ -85,26 +93,30 @@ func (r *request[F]) abandon() {
 	r.order()
 }
 
-// plan checks that nothing is mapped in [first, last] below tbl, and adds to
+// plan checks that nothing is in the way in [first, last] below tbl, and adds to
 // need the tables that are missing there. A nil tbl is one of these; another
-// is held.
+// is in held, or the caller's alone.
 func (r *request[F]) plan(tbl *[entries]uint64, held, level int, first, last uint64) error {
 	if tbl == nil {
 		r.need++
 	}
-	if level == 0 {
+	switch level {
+	case r.keep - 1:
+		return nil
+	case 0:
 		if tbl != nil && inUse(tbl[index(first, 0):index(last, 0)+1]) {
-			return ErrOverlap
+			return r.inTheWay(tbl[index(first, 0) : index(last, 0)+1])
 		}
 		return nil
 	}
 	for at := first; ; {
 		r.seek(at)
 		i := index(at, level)
-		if n := r.leaves(level, r.maxLeaf, at, last); n > 0 {
-			if tbl != nil && inUse(tbl[i:i+n]) {
-				return ErrOverlap
-			}
+		n := r.room(level, at, last)
+		if n > 0 && tbl != nil && inUse(tbl[i:i+n]) {
+			n = skip(tbl[i : i+n])
+		}
+		if n > 0 {
 			if at += uint64(n) << shift(level); at-1 == last {
 				return nil
 			}
@@ -115,7 +127,7 @@ func (r *request[F]) plan(tbl *[entries]uint64, held, level int, first, last uin
 		below := 0
 		if tbl != nil {
 			var err error
-			if next, below, err = r.reach(held, i, at, end); err != nil {
+			if next, below, err = r.reach(tbl, held, level, at, end); err != nil {
 				return err
 			}
 		}
@@ -129,42 +141,76 @@ func (r *request[F]) plan(tbl *[entries]uint64, held, level int, first, last uin
 	}
 }
 
-// reach holds the table that entry i of a held one points to, which is for
-// [first, last]. It returns nil if the table is missing.
-func (r *request[F]) reach(held, i int, first, last uint64) (*[entries]uint64, int, error) {
-	h := &r.held[held]
-	slot, level := &h.tbl[i], h.level
+// room is how many leaves of level the request can make from at on, one after the other.
+func (r *request[F]) room(level int, at, last uint64) int {
+	if r.keep > 0 {
+		return 0
+	}
+	return r.leaves(level, r.maxLeaf, at, last)
+}
+
+// reach holds the table below tbl that is for [first, last], if it is not the
+// caller's alone. It returns nil if the table is missing.
+func (r *request[F]) reach(tbl *[entries]uint64, held, level int, first, last uint64) (*[entries]uint64, int, error) {
+	slot := &tbl[index(first, level)]
 	n := index(last, level-1) - index(first, level-1) + 1
 	e := load(slot)
 	switch {
 	case e == 0:
 		return nil, 0, nil
-	case e.leaf(level):
-		return nil, 0, ErrOverlap
+	case !link[F](e, level):
+		return nil, 0, r.notFree(e)
 	case r.child(e) == nil:
 		return nil, 0, ErrCorrupt
-	case last-first == span(level)-1 || r.holds == len(r.held):
-		return nil, 0, ErrOverlap // a table in use, the caller's alone
+	case last-first == span(level)-1:
+		return r.child(e), 0, r.fits(e.bus(), level-1)
+	case r.holds == len(r.held):
+		return nil, 0, ErrOverlap
 	}
 	next := r.lower(slot, level, n)
 	if next.tbl == nil {
 		return nil, 0, nil
 	}
-	r.held[r.holds] = hold{place: next, level: level - 1, iova: first, parent: held, extra: n}
+	r.held[r.holds] = hold{place: next, level: level - 1, iova: first, self: r.holds, parent: held, extra: n}
 	r.holds++
 	return next.tbl, r.holds - 1, nil
 }
 
+// fits says what is wrong with a table in the range that is the caller's alone: for
+// a map, that it is there, unless it or one below it is held.
+func (r *request[F]) fits(bus uint64, level int) error {
+	switch {
+	case r.keep == level+1 && holds(r.mem.uses(bus).word.Load()) == maxHolds:
+		return ErrHolds
+	case r.keep > 0:
+		return nil
+	case r.keeps(bus, level):
+		r.among = true
+		return nil
+	}
+	return ErrOverlap
+}
+
 // write maps [first, last] in a table that the unit can reach.
-func (r *request[F]) write(held int, first, last uint64) {
-	h := &r.held[held]
-	level, stored := h.level, false
+func (r *request[F]) write(h *hold, first, last uint64) {
+	level, stored, counted := h.level, false, 1
+	switch {
+	case level == r.keep-1:
+		r.mem.uses(h.bus).hold(level == 0)
+		return
+	case level == 0 && isHeld(r.mem.uses(h.bus).word.Load()):
+		counted = 0
+	}
 	for at := first; ; {
 		r.seek(at)
 		i := index(at, level)
-		if n := r.leaves(level, r.maxLeaf, at, last); n > 0 {
+		n := r.room(level, at, last)
+		if r.among && level > 0 {
+			n = skip(h.tbl[i : i+n])
+		}
+		if n > 0 {
 			fill(h.tbl[i:i+n], uint64(leafEntry[F](at+r.delta, r.prot, level)), span(level))
-			h.extra -= n
+			h.extra -= n * counted
 			stored = true
 			if at += uint64(n) << shift(level); at-1 == last {
 				break
@@ -172,7 +218,7 @@ func (r *request[F]) write(held int, first, last uint64) {
 			continue
 		}
 		end := min(whole(at, level), last)
-		if r.link(held, i, at, end) {
+		if r.link(h, i, at, end) {
 			stored = true
 		}
 		if end == last {
@@ -187,19 +233,22 @@ func (r *request[F]) write(held int, first, last uint64) {
 
 // link maps [first, last] below entry i of a held table: in the table that it
 // points to, or in a new one. It says whether the entry needs a flush.
-func (r *request[F]) link(held, i int, first, last uint64) (flush bool) {
-	h := &r.held[held]
+func (r *request[F]) link(h *hold, i int, first, last uint64) (flush bool) {
 	slot, shared := &h.tbl[i], last-first != span(h.level)-1
 	for {
 		e := load(slot)
+		if !shared && present[F](e) {
+			r.within(e, h.level-1, first, last)
+			return false
+		}
 		var dead *useCount // what e points to: not used again while it is claimed
-		if shared && e != 0 {
+		if shared && present[F](e) {
 			below := r.holding(e)
 			if below < 0 {
-				_, below, _ = r.reach(held, i, first, last)
+				_, below, _ = r.reach(h.tbl, h.self, h.level, first, last)
 			}
 			if below > 0 {
-				r.write(below, first, last)
+				r.write(&r.held[below], first, last)
 				return !r.seen(load(slot)) // others may have replaced e, but not since it is held
 			}
 			if dead = r.mem.uses(e.bus()); dead != nil && !dead.claim() {
@@ -213,6 +262,17 @@ func (r *request[F]) link(held, i int, first, last uint64) (flush bool) {
 		if done {
 			return flush
 		}
+	}
+}
+
+// within maps [first, last] in the table that e points to, which is the caller's alone.
+func (r *request[F]) within(e pte, level int, first, last uint64) {
+	h := hold{place: place{r.child(e), e.bus()}, level: level, iova: first}
+	if h.tbl == nil {
+		return
+	}
+	if r.write(&h, first, last); h.extra < 0 {
+		r.mem.uses(h.bus).word.Add(uint64(-h.extra))
 	}
 }
 
@@ -234,7 +294,7 @@ func (r *request[F]) install(slot *uint64, e pte, h *hold, first, last uint64) (
 		r.discard(bus, h.level-1)
 		return false, false
 	}
-	if e == 0 { // else the dead table's use is ours now
+	if !present[F](e) { // else the dead table's use is ours now
 		h.extra--
 	}
 	if shared {
@@ -255,16 +315,20 @@ func (r *request[F]) holding(e pte) int {
 }
 
 // build maps [first, last] in a new table, which the unit cannot reach yet, and
-// flushes it. It returns how many of its entries are in use.
+// flushes it. It returns the uses that the table starts with.
 func (r *request[F]) build(level int, first, last uint64) (bus uint64, used int) {
 	f, tbl := r.spare.pop(r.mem)
 	if tbl == nil {
 		return 0, 0 // something else writes to the tables; see pop
 	}
+	if level == r.keep-1 {
+		r.flush(tbl[:])
+		return f.Bus, heldOnce
+	}
 	for at := first; ; {
 		r.seek(at)
 		i := index(at, level)
-		if n := r.leaves(level, r.maxLeaf, at, last); n > 0 {
+		if n := r.room(level, at, last); n > 0 {
 			fill(tbl[i:i+n], uint64(leafEntry[F](at+r.delta, r.prot, level)), span(level))
 			used += n
 			if at += uint64(n) << shift(level); at-1 == last {
@@ -294,7 +358,7 @@ func (r *request[F]) discard(bus uint64, level int) {
 		return
 	}
 	for i := 0; i < entries && level > 0; i++ {
-		if e := load(&tbl[i]); e != 0 && !e.leaf(level) {
+		if e := load(&tbl[i]); link[F](e, level) {
 			r.discard(e.bus(), level-1)
 		}
 	}

@@ -2,13 +2,6 @@
 
 // Only aligned 8-byte stores: each is seen whole by the unit's walks.
 
-// func put(p *uint64, v uint64)
-TEXT ·put(SB), NOSPLIT, $0-16
-	MOVQ p+0(FP), DI
-	MOVQ v+8(FP), AX
-	MOVQ AX, (DI)
-	RET
-
 // func fill(words []uint64, e, step uint64)
 TEXT ·fill(SB), NOSPLIT, $0-40
 	MOVQ words_base+0(FP), DI
@@ -55,17 +48,37 @@ TEXT ·wipe(SB), NOSPLIT, $0-32
 	MOVQ words_len+8(FP), CX
 	XORL BX, BX // not zero
 	XORL DX, DX
-	TESTQ CX, CX
+	SUBQ $4, CX
+	JLT  tail
+
+four:
+	CMPQ (DI), $1  // carry: it is zero
+	SBBQ $-1, BX
+	MOVQ DX, (DI)
+	CMPQ 8(DI), $1
+	SBBQ $-1, BX
+	MOVQ DX, 8(DI)
+	CMPQ 16(DI), $1
+	SBBQ $-1, BX
+	MOVQ DX, 16(DI)
+	CMPQ 24(DI), $1
+	SBBQ $-1, BX
+	MOVQ DX, 24(DI)
+	ADDQ $32, DI
+	SUBQ $4, CX
+	JGE  four
+
+tail:
+	ADDQ $4, CX
 	JZ   done
 
-loop:
-	MOVQ (DI), AX
+one:
+	CMPQ (DI), $1
+	SBBQ $-1, BX
 	MOVQ DX, (DI)
-	NEGQ AX     // carry: it was not zero
-	ADCQ $0, BX
 	ADDQ $8, DI
 	DECQ CX
-	JNZ  loop
+	JNZ  one
 
 done:
 	MOVQ BX, ret+24(FP)

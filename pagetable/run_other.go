@@ -2,9 +2,6 @@
 
 package pagetable
 
-import "sync/atomic"
-
-func put(p *uint64, v uint64)                 { atomic.StoreUint64(p, v) }
 func fill(words []uint64, e, step uint64)     { fillGo(words, e, step) }
 func wipe(words []uint64) int                 { return wipeGo(words) }
 func inUse(words []uint64) bool               { return inUseGo(words) }

@@ -73,7 +73,9 @@ func (s *shadow) checkReachable(table uint64, depth int) {
 // memory behind a pool's frames is whatever was there before.
 func (s *shadow) forget() {
 	s.m.t.Helper()
-	_, tables, err := s.m.rig.walker(s.m.tbl).scan()
+	w := s.m.rig.walker(s.m.tbl)
+	w.held, w.marks = true, s.m.seenMarks()
+	_, tables, err := w.scan()
 	if err != nil {
 		s.m.t.Fatalf("%v", err)
 	}

@@ -24,7 +24,7 @@ var allOptions = []Options{
 }
 
 func (o Options) name() string {
-	return fmt.Sprintf("%v,width=%d,coherent=%v,no2M=%v,no1G=%v", o.Stage, o.AddressWidth, o.Coherent, o.No2M, o.No1G)
+	return fmt.Sprintf("%v,width=%d,coherent=%v,no2M=%v,no1G=%v,marks=%v", o.Stage, o.AddressWidth, o.Coherent, o.No2M, o.No1G, o.Marks)
 }
 
 // bases are where mappings are tried: the ends of the space, the borders of
@@ -55,7 +55,9 @@ func TestTableStateMachine(t *testing.T) {
 		t.Run(fmt.Sprintf("coherent=%v", snoops), func(t *testing.T) {
 			rapid.Check(t, func(rt *rapid.T) {
 				r := makeRig(t, rapid.IntRange(1, 40).Draw(rt, "frames"))
-				m := newModel(rt, r, rapid.SampledFrom(options).Draw(rt, "options"))
+				opts := rapid.SampledFrom(options).Draw(rt, "options")
+				opts.Marks = rapid.Bool().Draw(rt, "marks")
+				m := newModel(rt, r, opts)
 				rt.Repeat(actions(m))
 				m.finish()
 				r.close(t)
@@ -136,6 +138,31 @@ func actions(m *model) map[string]func(*rapid.T) {
 			m.check()
 			m.doMerge(iova&^(gib1-1), gib1)
 		},
+		"hold": func(rt *rapid.T) {
+			iova, n, level := wholeTables(rt, at)
+			m.doHold(iova, n+crooked.Draw(rt, "more"), level)
+		},
+		"unhold": func(rt *rapid.T) {
+			iova, n, level := wholeTables(rt, at)
+			m.doUnhold(iova, n+crooked.Draw(rt, "more"), level)
+		},
+		"mapHeld": func(rt *rapid.T) { // where superpages fit, but for held tables
+			if len(m.holds) == 0 {
+				rt.Skip("nothing is held")
+			}
+			h := rapid.SampledFrom(slices.SortedFunc(maps.Keys(m.holds), held.compare)).Draw(rt, "hold")
+			first := rapid.Uint64Range(0, 2).Draw(rt, "before")
+			iova := h.iova - first*mib2
+			m.doMap(iova, iova%gib1, (first+rapid.Uint64Range(1, 3).Draw(rt, "after"))*mib2, Read)
+		},
+		"unholdOne": func(rt *rapid.T) {
+			if len(m.holds) == 0 {
+				rt.Skip("nothing is held")
+			}
+			h := rapid.SampledFrom(slices.SortedFunc(maps.Keys(m.holds), held.compare)).Draw(rt, "hold")
+			m.doUnhold(h.iova, h.size(), h.level)
+		},
+		"unmark":    func(rt *rapid.T) { m.doUnmark(place(rt), size.Draw(rt, "pages")*kib4+crooked.Draw(rt, "more")) },
 		"unmapNone": func(rt *rapid.T) { m.doUnmap(place(rt), 0) },
 		"mapNone":   func(rt *rapid.T) { m.doMap(place(rt), 0, 0, Read) },
 		"release":   func(*rapid.T) { m.doRelease() },
@@ -144,6 +171,13 @@ func actions(m *model) map[string]func(*rapid.T) {
 		},
 		"": func(*rapid.T) { m.check() },
 	}
+}
+
+// wholeTables draws a range that whole tables of a level translate, seldom of one that cannot be held.
+func wholeTables(rt *rapid.T, at *rapid.Generator[uint64]) (iova, size uint64, level int) {
+	level = rapid.SampledFrom([]int{0, 0, 0, 0, 0, 1, 1, 2, 3, 4, -1}).Draw(rt, "level")
+	span := held{level: max(level, 0)}.size()
+	return at.Draw(rt, "base") &^ (span - 1), rapid.Uint64Range(0, 3).Draw(rt, "tables") * span, level
 }
 
 // page is what the plainest oracle knows of one page.

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -24,13 +25,15 @@ func possible(l Leaf) bool { return (l.IOVA^l.Bus)&(1<<placeShift-1) == 0 }
 
 // mapper is one goroutine with ranges of its own and an oracle of their pages.
 type mapper struct {
-	t     *testing.T
-	tbl   *Table
-	rng   *rand.Rand
-	owned []Extent // IOVA ranges; Bus is the IOVA
-	pages map[uint64]page
-	batch Batch
-	dry   int // calls that failed for want of frames
+	t      *testing.T
+	tbl    *Table
+	rng    *rand.Rand
+	owned  []Extent // IOVA ranges; Bus is the IOVA
+	pages  map[uint64]page
+	holds  map[uint64]int // by the first IOVA of a table of pages
+	batch  Batch
+	dry    int // calls that failed for want of frames
+	marked int // calls that met a mark
 }
 
 func (m *mapper) stage() Stage { return m.tbl.Stage() }
@@ -57,7 +60,11 @@ func (m *mapper) prot() Prot {
 // step makes one call and compares.
 func (m *mapper) step() {
 	iova, size := m.pick()
-	switch m.rng.IntN(16) {
+	switch m.rng.IntN(18) {
+	case 16:
+		m.hold()
+	case 17:
+		m.unhold()
 	case 0, 1, 2, 3, 4:
 		m.doMap(iova, size)
 	case 5, 6, 7, 8, 9:
@@ -108,7 +115,7 @@ func (m *mapper) doMap(iova, size uint64) {
 		err = m.tbl.Map(iova, bus, size, prot)
 	}
 	if taken := m.each(iova, size, func(uint64, page) {}); taken > 0 {
-		if !isErr(err, ErrOverlap) {
+		if !isErr(err, ErrOverlap) && !(m.tbl.marks && isErr(err, ErrMarked)) {
 			m.t.Errorf("map %#x size %#x: %v, want %v", iova, size, err, ErrOverlap)
 		}
 		return
@@ -121,8 +128,47 @@ func (m *mapper) doMap(iova, size uint64) {
 	}
 }
 
-// failed says that the pool was dry.
+// hold holds a table that is the mapper's alone, if there is one.
+func (m *mapper) hold() {
+	x := m.owned[m.rng.IntN(len(m.owned))]
+	at := (x.Bus + mib2 - 1) &^ (mib2 - 1)
+	if at+mib2 > x.Bus+x.Size {
+		return
+	}
+	l, ok := m.tbl.Lookup(at)
+	err := m.tbl.Hold(at, mib2, 0)
+	if super := ok && l.Size > kib4; super || isErr(err, ErrOverlap) {
+		if !super || !isErr(err, ErrOverlap) {
+			m.t.Errorf("hold %#x: %v where %+v is mapped", at, err, l)
+		}
+		return
+	}
+	if !m.failed(err) {
+		m.holds[at]++
+	}
+}
+
+// unhold takes a hold away.
+func (m *mapper) unhold() {
+	for at := range m.holds {
+		if err := m.tbl.Unhold(at, mib2, 0, &m.batch); err != nil {
+			m.t.Error(err)
+		}
+		if m.holds[at]--; m.holds[at] == 0 {
+			delete(m.holds, at)
+		}
+		return
+	}
+}
+
+// failed says that the pool was dry, or that there is a mark in the way, the mapper's own or in an entry
+// that others share.
 func (m *mapper) failed(err error) bool {
+	if m.tbl.marks && isErr(err, ErrMarked) {
+		m.marked++
+		m.release()
+		return true
+	}
 	if err != nil && !isErr(err, respool.ErrEmpty) {
 		m.t.Error(err)
 	}
@@ -151,7 +197,13 @@ func (m *mapper) look(iova uint64) {
 	}
 }
 
+// release invalidates what the batch says.
 func (m *mapper) release() {
+	if first, last, ok := m.batch.Range(); ok {
+		if err := m.tbl.Unmark(first, last-first+1); err != nil {
+			m.t.Error(err)
+		}
+	}
 	if err := m.batch.Release(); err != nil {
 		m.t.Error(err)
 	}
@@ -185,7 +237,7 @@ func stress(t *testing.T, opts Options, goroutines, frames, steps int) {
 	}
 	mappers := make([]*mapper, goroutines)
 	for i := range mappers {
-		mappers[i] = &mapper{t: t, tbl: tbl, rng: rand.New(rand.NewPCG(uint64(i), uint64(frames))), pages: map[uint64]page{}}
+		mappers[i] = &mapper{t: t, tbl: tbl, rng: rand.New(rand.NewPCG(uint64(i), uint64(frames))), pages: map[uint64]page{}, holds: map[uint64]int{}}
 	}
 	stripes(mappers, base, mib2, 1, 3, 16, 7)                    // within one table
 	stripes(mappers, base+gib1-3*mib2, 6*mib2, 100, 512, 700, 1) // across them
@@ -244,15 +296,22 @@ func watch(t *testing.T, tbl *Table, wg *sync.WaitGroup, stop *atomic.Bool) {
 // settle compares the table with all oracles, unmaps everything and looks for
 // what is left.
 func settle(t *testing.T, r *rig, tbl *Table, mappers []*mapper) {
-	pages, dry := 0, 0
+	pages, dry, marked := 0, 0, 0
 	for _, m := range mappers {
 		pages += len(m.pages)
 		dry += m.dry
+		marked += m.marked
 		m.lookAll()
+		for len(m.holds) > 0 {
+			m.unhold()
+		}
 		m.release()
 	}
 	w := r.walker(tbl)
 	w.marked = true
+	if tbl.marks {
+		w.marks = map[entryID]uint64{}
+	}
 	leaves, tables, err := w.scan()
 	n := uint64(0)
 	for _, l := range leaves {
@@ -269,7 +328,10 @@ func settle(t *testing.T, r *rig, tbl *Table, mappers []*mapper) {
 			t.Errorf("%d frames in use, want %d", r.pool.Stats().InUse, want)
 		}
 	}
-	t.Logf("%d pages, %d calls met a dry pool", pages, dry)
+	t.Logf("%d pages, %d calls met a dry pool, %d a mark", pages, dry, marked)
+	if tbl.marks && marked == 0 {
+		t.Error("no call met a mark")
+	}
 	lower := uint64(1) << tbl.high
 	mustUnmap(t, tbl, 0, lower)
 	if tbl.Stage() == FirstStage {
@@ -277,6 +339,14 @@ func settle(t *testing.T, r *rig, tbl *Table, mappers []*mapper) {
 	}
 	if s := tbl.Stats(); s != (Stats{Tables: 1}) || r.pool.Stats().InUse != 2 {
 		t.Errorf("left: %+v, %d frames in use", s, r.pool.Stats().InUse)
+	}
+	for _, iova := range []uint64{0, -lower} {
+		if err := tbl.Unmark(iova, lower); err != nil && (iova == 0 || tbl.Stage() == FirstStage) {
+			t.Error(err)
+		}
+	}
+	if inUse(r.mem.Entries(tbl.Root())[:]) {
+		t.Error("marks are left")
 	}
 }
 
@@ -290,7 +360,7 @@ func TestStress(t *testing.T) {
 	if raceEnabled {
 		n /= 20
 	}
-	for _, opts := range allOptions {
+	for _, opts := range append(slices.Clip(allOptions), Options{Marks: true}, Options{Stage: FirstStage, Coherent: true, Marks: true}) {
 		for _, frames := range []int{14, 400} {
 			t.Run(fmt.Sprintf("%s/frames=%d", opts.name(), frames), func(t *testing.T) {
 				const goroutines = 4

@@ -30,6 +30,11 @@ type Options struct {
 	// capabilities lack them. A unit without the smaller superpage lacks the
 	// larger one too, so No2M implies No1G.
 	No2M, No1G bool
+
+	// Marks makes an entry that goes out of use keep a mark, which no unit heeds, until Unmark. A
+	// Map, MapExtents or Hold over a mark fails with ErrMarked: it finds reuse before the invalidation.
+	// For debugging; maps and unmaps of pages take longer with it.
+	Marks bool
 }
 
 // A Table is one page table of a unit. The package comment says what may run
@@ -47,6 +52,8 @@ type Table struct {
 	maxLeaf int // highest level at which leaves are allowed
 
 	coherent bool
+	marks    bool
+	pageBits [Read | Write + 1]uint64 // of a leaf of 4 KiB by its permission, 0 where that is not allowed
 
 	_ [cacheline.Size]byte // what follows is written at run time
 
@@ -54,6 +61,11 @@ type Table struct {
 	// before the frame can be used again. Who walked down and sees it unchanged
 	// walked through tables that were in the tree.
 	unlinks atomic.Uint64
+
+	// holds is the number of holds of all tables: 0 spares looking for them.
+	holds atomic.Int64
+
+	slots slots
 
 	// orphans are tables that a failed Map unlinked; the next batch takes them.
 	orphans frameStack
@@ -68,7 +80,7 @@ type Table struct {
 func New(mem *Memory, frames *respool.Pool[Frame], opts Options) (*Table, error) {
 	t := &Table{
 		mem: mem, frames: frames,
-		stage: opts.Stage, width: opts.AddressWidth, maxLeaf: superTop, coherent: opts.Coherent,
+		stage: opts.Stage, width: opts.AddressWidth, maxLeaf: superTop, coherent: opts.Coherent, marks: opts.Marks,
 	}
 	switch {
 	case opts.No2M:
@@ -87,6 +99,10 @@ func New(mem *Memory, frames *respool.Pool[Frame], opts Options) (*Table, error)
 		t.high--
 	}
 	t.top = (t.width-pageBits)/indexBits - 1
+	for p := range t.pageBits {
+		t.pageBits[p] = pageBitsOf(t.stage, Prot(p))
+	}
+	t.slots.init()
 	f, err := t.get()
 	if err != nil {
 		return nil, &OpError{Op: opNew, Err: err}
@@ -151,6 +167,7 @@ func (t *Table) Close() error {
 	}
 	if t.rootPtr.Swap(nil) != nil {
 		t.unlinks.Add(1)
+		t.slots.init()
 		t.collect(&l, t.root.Bus, t.top)
 	}
 	err := t.putAll(&l)
@@ -169,7 +186,7 @@ func (t *Table) collect(l *frameList, bus uint64, level int) {
 		return
 	}
 	for i := 0; i < entries && level > 0; i++ {
-		if e := load(&tbl[i]); e != 0 && !e.leaf(level) {
+		if e := load(&tbl[i]); t.present(e) && !e.leaf(level) {
 			t.collect(l, e.bus(), level-1)
 		}
 	}
@@ -184,8 +201,10 @@ func (t *Table) get() (Frame, error) {
 		return Frame{}, err
 	}
 	if !t.mem.Contains(f) {
+		//gommu:trust the error of a pool that is not for this memory
 		err := fmt.Errorf("%w: the pool's frame %#x is not in the table's memory", ErrForeignFrame, f.Bus)
 		if perr := t.frames.Put(f); perr != nil {
+			//gommu:trust the error of a pool that is not for this memory
 			err = fmt.Errorf("%w; putting it back: %w", err, perr)
 		}
 		return Frame{}, err
@@ -209,6 +228,13 @@ func (t *Table) child(e pte) *[entries]uint64 { return t.mem.entries(e.bus()) }
 func (t *Table) flush(words []uint64) {
 	if !t.coherent && !leftOut() {
 		cacheline.Flush(words)
+	}
+}
+
+// flushNow is flush and order of a table that is not coherent.
+func (t *Table) flushNow(words []uint64) {
+	if !leftOut() {
+		cacheline.FlushNow(words)
 	}
 }
 

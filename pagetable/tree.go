@@ -21,7 +21,7 @@ func (c core[F]) enter(p *path, first, last uint64, n int) (level int, err error
 		for level > 0 {
 			i := index(first, level)
 			e := load(&p[level].tbl[i])
-			if index(last, level) != i || e == 0 || e.leaf(level) || last-first == span(level)-1 {
+			if index(last, level) != i || !link[F](e, level) || last-first == span(level)-1 {
 				break
 			}
 			next := c.child(e)
@@ -58,7 +58,7 @@ func (c core[F]) enter(p *path, first, last uint64, n int) (level int, err error
 func (c core[F]) lower(slot *uint64, level, n int) (next place) {
 	for {
 		e := load(slot)
-		if e == 0 || e.leaf(level) {
+		if !link[F](e, level) {
 			return place{}
 		}
 		next = place{c.child(e), e.bus()}
@@ -69,7 +69,7 @@ func (c core[F]) lower(slot *uint64, level, n int) (next place) {
 		pause()
 		w := u.word.Load()
 		pause()
-		if again := load(slot); again == 0 || again.leaf(level) || again.bus() != next.bus {
+		if again := load(slot); !link[F](again, level) || again.bus() != next.bus {
 			continue // w may be of another life
 		}
 		if !alive(w) {
@@ -83,14 +83,16 @@ func (c core[F]) lower(slot *uint64, level, n int) (next place) {
 
 // leave gives up n uses of the table of level on the way to iova. If they were
 // the last the table leaves the tree, and so may those above it. The frames go
-// to b, or without a batch to the orphans.
-func (c core[F]) leave(p *path, level int, iova uint64, n int, b *Batch) {
+// to b, or without a batch to the orphans. It says whether one has left.
+func (c core[F]) leave(p *path, level int, iova uint64, n int, b *Batch) (left bool) {
 	for n > 0 && c.mem.uses(p[level].bus).drop(n) && level < c.top {
 		level++
 		n = c.unlink(p[level].tbl, level, iova, p[level-1].bus, b)
 		i := index(iova, level)
 		c.flush(p[level].tbl[i : i+1])
+		left = true
 	}
+	return left
 }
 
 // unlink takes the dead table at bus out of the tree: the entry for iova in
@@ -102,10 +104,10 @@ func (c core[F]) unlink(tbl *[entries]uint64, level int, iova, bus uint64, b *Ba
 	for {
 		pause()
 		e := load(&tbl[i])
-		if e == 0 || e.leaf(level) || e.bus() != bus {
+		if !link[F](e, level) || e.bus() != bus {
 			break
 		}
-		if swap(&tbl[i], e, 0) {
+		if swap(&tbl[i], e, c.blank(iova)) {
 			freed = 1
 			break
 		}

@@ -19,6 +19,24 @@ package pagetable
 //
 //gommu:nosleep
 func (t *Table) Unmap(iova, size uint64, b *Batch) (uint64, error) {
+	if tbl := t.pages(iova); tbl != nil && b != nil && (b.t == t || b.t == nil) {
+		if size == FrameSize && iova%FrameSize == 0 {
+			p := &tbl[iova/FrameSize%entries]
+			pause()
+			if load(p) == 0 {
+				return 0, nil
+			}
+			store(p, 0)
+			if !t.coherent {
+				t.flushNow(tbl[iova/FrameSize%entries:][:1])
+			}
+			b.touch(t, iova, iova+(FrameSize-1))
+			return FrameSize, nil
+		}
+		if bytes, ok := t.unmapHeld(tbl, iova, size, b); ok {
+			return bytes, nil
+		}
+	}
 	return t.UnmapEach(iova, size, b, nil)
 }
 
@@ -56,11 +74,13 @@ func (t *Table) refuse(op string, iova, size uint64, b *Batch) error {
 	default:
 		err = ErrBatch
 	}
+	//gommu:trust the error of a call that the caller got wrong
 	return &OpError{Op: op, IOVA: iova, Size: size, Err: err}
 }
 
 func (c core[F]) unmap(first, last uint64, b *Batch, f func(iova, bus, size uint64)) (uint64, error) {
-	if c.orphans.head.Load() != 0 {
+	// Who holds tables relies on it that an Unmap there leaves none to its batch; his next Unhold takes the orphans.
+	if c.orphans.head.Load() != 0 && c.holds.Load() == 0 {
 		c.adopt(b)
 	}
 	if f == nil {
@@ -68,17 +88,18 @@ func (c core[F]) unmap(first, last uint64, b *Batch, f func(iova, bus, size uint
 			return bytes, nil
 		}
 	}
-	r := removal[F]{core: c, b: b}
+	r := removal[F]{core: c}
 	var out *reporter
 	if f != nil {
 		out = &reporter{f: f}
 	}
 	var err error
-	if !r.run(first, last, out) {
-		err = r.edges(first, last, out)
+	if !r.run(first, last, b, out) {
+		err = r.edges(first, last, b, out)
 	}
 	if err != nil {
 		if err = dry(err, errDryUnmap); err != errDryUnmap {
+			//gommu:trust the error of tables that others have written to, or of a closed pool
 			err = &OpError{Op: opUnmap, IOVA: first, Size: last - first + 1, Err: err}
 		}
 		return 0, err
@@ -91,7 +112,7 @@ func (c core[F]) unmap(first, last uint64, b *Batch, f func(iova, bus, size uint
 }
 
 // unmapPages is the usual case: pages of one table. It says whether that is the
-// case. What the table maps for the caller keeps it until drop.
+// case. What the table maps for the caller keeps it until drop, if it is not held.
 func (c core[F]) unmapPages(first, last uint64, b *Batch) (bytes uint64, done bool) {
 	for {
 		unlinks := c.unlinks.Load()
@@ -99,7 +120,7 @@ func (c core[F]) unmapPages(first, last uint64, b *Batch) (bytes uint64, done bo
 		for level := c.top; level > 0; level-- {
 			i := index(first, level)
 			e := load(&tbl[i])
-			if index(last, level) != i || e == 0 || e.leaf(level) || last-first == span(level)-1 {
+			if index(last, level) != i || !link[F](e, level) || last-first == span(level)-1 {
 				return 0, false
 			}
 			next := c.child(e)
@@ -110,7 +131,9 @@ func (c core[F]) unmapPages(first, last uint64, b *Batch) (bytes uint64, done bo
 			tbl, bus = next, e.bus()
 		}
 		run := tbl[index(first, 0) : index(last, 0)+1]
-		used := inUse(run)
+		used := c.used(run)
+		u := c.mem.uses(bus)
+		w := u.word.Load()
 		pause()
 		if c.unlinks.Load() != unlinks {
 			continue
@@ -118,13 +141,13 @@ func (c core[F]) unmapPages(first, last uint64, b *Batch) (bytes uint64, done bo
 		if !used {
 			return 0, true
 		}
-		gone := wipe(run)
+		gone := c.clear(run, first)
 		b.touch(c.Table, first, last)
 		if !c.coherent {
 			c.flush(run)
 			c.showLinks(first, 0)
 		}
-		if c.mem.uses(bus).drop(gone) {
+		if !isHeld(w) && u.drop(gone) {
 			c.prune(bus, first, b)
 		}
 		c.order()
@@ -141,7 +164,7 @@ func (c core[F]) prune(bus, iova uint64, b *Batch) {
 	for level := c.top; level > 1; level-- {
 		e := load(&p[level].tbl[index(iova, level)])
 		next := c.child(e)
-		if e == 0 || e.leaf(level) || next == nil {
+		if !link[F](e, level) || next == nil {
 			c.retire(bus, iova, b)
 			return
 		}
@@ -153,16 +176,16 @@ func (c core[F]) prune(bus, iova uint64, b *Batch) {
 	c.leave(&p, 1, iova, n, b)
 }
 
-// removal is one Unmap on its way through the tables.
+// removal is one Unmap on its way through the tables. Its batch is passed along, not a part
+// of it, so that it need not be on the heap.
 type removal[F format] struct {
 	core[F]
-	b     *Batch
 	bytes uint64
 }
 
-// reporter tells f what was mapped. It is not a part of removal, so that what f
-// uses need not be on the heap.
+// reporter tells f what was mapped. It is not a part of removal either.
 type reporter struct {
+	//gommu:nosleep
 	f     func(iova, bus, size uint64)
 	found Leaf // what is to be reported next, as one
 }
@@ -170,7 +193,7 @@ type reporter struct {
 // run is the simple case: every entry of one table that translates a part of the range is
 // in it as a whole, so nobody else uses these entries. It says whether that is
 // the case. An entry of the caller's keeps the table until leave.
-func (r *removal[F]) run(first, last uint64, out *reporter) (done bool) {
+func (r *removal[F]) run(first, last uint64, b *Batch, out *reporter) (done bool) {
 	var p path
 	for {
 		unlinks := r.unlinks.Load()
@@ -179,7 +202,7 @@ func (r *removal[F]) run(first, last uint64, out *reporter) (done bool) {
 		for level > 0 {
 			i := index(first, level)
 			e := load(&p[level].tbl[i])
-			if index(last, level) != i || e == 0 || e.leaf(level) || last-first == span(level)-1 {
+			if index(last, level) != i || !link[F](e, level) || last-first == span(level)-1 {
 				break
 			}
 			next := r.child(e)
@@ -191,7 +214,7 @@ func (r *removal[F]) run(first, last uint64, out *reporter) (done bool) {
 			p[level] = place{next, e.bus()}
 		}
 		tbl, lo, hi := p[level].tbl, index(first, level), index(last, level)
-		used := inUse(tbl[lo : hi+1])
+		used := r.used(tbl[lo : hi+1])
 		pause()
 		switch {
 		case r.unlinks.Load() != unlinks:
@@ -201,16 +224,16 @@ func (r *removal[F]) run(first, last uint64, out *reporter) (done bool) {
 		case (first|(last+1))&(span(level)-1) != 0:
 			return false
 		}
-		gone := r.remove(tbl, level, first, last, out)
+		gone := r.remove(p[level], level, first, last, b, out)
 		r.showLinks(first, level)
-		r.leave(&p, level, first, gone, r.b)
+		r.leave(&p, level, first, gone, b)
 		return true
 	}
 }
 
 // edges is the other case: tables at the ends of the range may be shared, and
 // superpages be cut.
-func (r *removal[F]) edges(first, last uint64, out *reporter) error {
+func (r *removal[F]) edges(first, last uint64, b *Batch, out *reporter) error {
 	if err := r.cut(first, last); err != nil {
 		return err
 	}
@@ -219,20 +242,23 @@ func (r *removal[F]) edges(first, last uint64, out *reporter) error {
 	if err != nil {
 		return err
 	}
-	gone := r.remove(p[level].tbl, level, first, last, out)
+	gone := r.remove(p[level], level, first, last, b, out)
 	r.showLinks(first, level)
-	r.leave(&p, level, first, gone+1, r.b)
+	r.leave(&p, level, first, gone+1, b)
 	return nil
 }
 
-// remove clears what [first, last] maps below tbl, which stays. It returns how
-// many entries of tbl are free now.
-func (r *removal[F]) remove(tbl *[entries]uint64, level int, first, last uint64, out *reporter) (gone int) {
-	lo, hi := index(first, level), index(last, level)
+// remove clears what [first, last] maps below a table that stays. It returns how
+// many of its uses that frees.
+func (r *removal[F]) remove(p place, level int, first, last uint64, b *Batch, out *reporter) (gone int) {
+	tbl, lo, hi := p.tbl, index(first, level), index(last, level)
 	if level == 0 {
-		gone = r.wipe(tbl[lo:hi+1], first, out)
+		gone = r.wipe(tbl[lo:hi+1], first, b, out)
 		if gone > 0 {
 			r.flush(tbl[lo : hi+1])
+		}
+		if isHeld(r.mem.uses(p.bus).word.Load()) {
+			return 0
 		}
 		return gone
 	}
@@ -242,27 +268,32 @@ func (r *removal[F]) remove(tbl *[entries]uint64, level int, first, last uint64,
 		at, end := clip(level, i, first, last)
 		n := 1 // entries dealt with in this turn
 		switch all := end-at == span(level)-1; {
-		case e == 0:
-			n = skip(tbl[i : hi+1])
+		case !present[F](e):
+			n = max(skip(tbl[i:hi+1]), 1)
 		case e.leaf(level) && all:
 			n = int((last - at + 1) >> shift(level)) // whole in the range
-			passed, wiped := r.wipeLeaves(tbl[i:i+n], level, at, out)
+			passed, wiped := r.wipeLeaves(tbl[i:i+n], level, at, b, out)
 			n, gone = passed, gone+wiped
 		case e.leaf(level): // cut already, unless something else writes to the tables
+		case all && r.keeps(e.bus(), level-1):
+			next := place{r.child(e), e.bus()}
+			if k := r.remove(next, level-1, at, end, b, out); k > 0 {
+				r.mem.uses(next.bus).drop(k) // not the last
+			}
 		case all:
 			// All of the table goes. It is not worth clearing: nothing is
 			// reused before the invalidation, which ends every use of it.
-			store(&tbl[i], 0)
+			store(&tbl[i], r.blank(at))
 			r.unlinks.Add(1)
 			gone++
-			r.take(e.bus(), level-1, at, out)
-			r.b.touch(r.Table, at, end)
+			r.take(e.bus(), level-1, at, b, out)
+			b.touch(r.Table, at, end)
 		default:
 			if next := r.lower(&tbl[i], level, 1); next.tbl != nil {
 				stored = stored || !r.seen(e)
-				n := r.remove(next.tbl, level-1, at, end, out)
+				n := r.remove(next, level-1, at, end, b, out)
 				if r.mem.uses(next.bus).drop(n + 1) {
-					gone += r.unlink(tbl, level, at, next.bus, r.b)
+					gone += r.unlink(tbl, level, at, next.bus, b)
 					stored = true
 				}
 			}
@@ -277,33 +308,37 @@ func (r *removal[F]) remove(tbl *[entries]uint64, level int, first, last uint64,
 
 // wipe clears a run of 4 KiB leaves and holes that translates at and what follows. It
 // returns how many there were.
-func (r *removal[F]) wipe(words []uint64, at uint64, out *reporter) (gone int) {
+func (r *removal[F]) wipe(words []uint64, at uint64, b *Batch, out *reporter) (gone int) {
 	if out != nil {
 		note[F](out, words, 0, at)
 	}
-	if gone = wipe(words); gone > 0 {
+	if gone = r.clear(words, at); gone > 0 {
 		r.bytes += uint64(gone) * span(0)
-		r.b.touch(r.Table, at, at+uint64(len(words))*span(0)-1)
+		b.touch(r.Table, at, at+uint64(len(words))*span(0)-1)
 	}
 	return gone
 }
 
 // wipeLeaves clears superpages up to the first link. It returns how many
 // entries it passed, and how many of them were in use.
-func (r *removal[F]) wipeLeaves(words []uint64, level int, at uint64, out *reporter) (n, gone int) {
+func (r *removal[F]) wipeLeaves(words []uint64, level int, at uint64, b *Batch, out *reporter) (n, gone int) {
 	if out != nil {
-		words = words[:leafRun(words)]
+		words = words[:leafRun[F](words)]
 		note[F](out, words, level, at)
 	}
-	n, gone = wipeLeaves(words)
+	if r.marks {
+		n, gone = r.markLeaves(words, level, at)
+	} else {
+		n, gone = wipeLeaves(words)
+	}
 	r.bytes += uint64(gone) * span(level)
-	r.b.touch(r.Table, at, at+uint64(n)*span(level)-1)
+	b.touch(r.Table, at, at+uint64(n)*span(level)-1)
 	return n, gone
 }
 
 // take pushes the table at bus, which is for iova and what follows, and all
 // tables below it. Nobody else can reach them; the unit may still read them.
-func (r *removal[F]) take(bus uint64, level int, iova uint64, out *reporter) {
+func (r *removal[F]) take(bus uint64, level int, iova uint64, b *Batch, out *reporter) {
 	tbl := r.mem.entries(bus)
 	if tbl == nil {
 		return
@@ -318,26 +353,26 @@ func (r *removal[F]) take(bus uint64, level int, iova uint64, out *reporter) {
 		for i := range tbl {
 			at := iova + uint64(i)*span(level)
 			switch e := load(&tbl[i]); {
-			case e == 0:
+			case !present[F](e):
 			case e.leaf(level):
 				r.bytes += span(level)
 				if out != nil {
 					note[F](out, tbl[i:i+1], level, at)
 				}
 			default:
-				r.take(e.bus(), level-1, at, out)
+				r.take(e.bus(), level-1, at, b, out)
 			}
 		}
 	}
 	u.end()
-	r.b.frames.push(r.mem, Frame{bus})
+	b.frames.push(r.mem, Frame{bus})
 }
 
 // note reports the leaves among words; what is contiguous, as one.
 func note[F format](out *reporter, words []uint64, level int, at uint64) {
 	for i := range words {
 		e := load(&words[i])
-		if e == 0 {
+		if !present[F](e) {
 			continue
 		}
 		l := leafOf[F](e, at+uint64(i)*span(level), level)
@@ -359,9 +394,9 @@ func (r *reporter) tell() {
 
 // leafRun is the number of leaves and holes at the start of words, which are
 // of a level above 0.
-func leafRun(words []uint64) int {
+func leafRun[F format](words []uint64) int {
 	for i := range words {
-		if e := load(&words[i]); e != 0 && e&bitLeaf == 0 {
+		if e := load(&words[i]); link[F](e, 1) {
 			return i
 		}
 	}

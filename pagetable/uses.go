@@ -5,11 +5,16 @@ import "sync/atomic"
 // useCount is what this process knows of a frame that is a table; no unit sees
 // it. There is one for each frame of a Memory.
 //
-//	bits 23:0   uses: one for each entry in use, for each that a call is about to
-//	            add, and for each call that needs the table to stay
-//	bit  24     the link to the table has been flushed
-//	bit  25     the table is dead
-//	bits 63:26  lives: how often the frame went out of use as a table
+//	bits 19:0   uses: one for each entry in use, for each that a call is about to
+//	            add, for each call that needs the table to stay, and for each hold
+//	bit  20     the link to the table has been flushed
+//	bit  21     the table is dead
+//	bits 31:22  holds (Table.Hold)
+//	bits 63:32  lives: how often the frame went out of use as a table
+//
+// A held table of pages stays whatever is in it. So its entries are not counted
+// while it is held, which spares maps and unmaps of pages the locked
+// instruction; the last Unhold counts them.
 //
 // Who takes a table's last use makes it dead, and unlinks it: nobody adds to it
 // any more. A compare-and-swap that adds uses to the word read while the
@@ -23,13 +28,18 @@ import "sync/atomic"
 type useCount struct{ word atomic.Uint64 }
 
 const (
-	usesMask = 1<<24 - 1
-	linkSeen = 1 << 24
-	isDead   = 1 << 25
-	oneLife  = 1 << 26
+	usesMask = 1<<20 - 1
+	linkSeen = 1 << 20
+	isDead   = 1 << 21
+	oneHold  = 1 << 22
+	oneLife  = 1 << 32
+
+	holdsMask = oneLife - oneHold
+	heldOnce  = oneHold | 1 // a hold and its use
+	maxHolds  = holdsMask / oneHold
 )
 
-// start begins a life with n uses.
+// start begins a life with n uses, of which some may be holds.
 func (u *useCount) start(n int, seen bool) {
 	w := u.word.Load()&^(oneLife-1) | uint64(n)
 	if seen {
@@ -92,13 +102,56 @@ func (u *useCount) letGo() (last bool) {
 // end ends the life of a table that nobody else can have uses of.
 func (u *useCount) end() { u.word.Store(u.word.Load()&^(oneLife-1) + oneLife) }
 
-// uses is the number of uses of a table that is not dead.
+// hold adds a hold to a table that stays. The first one of a table of pages
+// replaces the uses that its entries had.
+func (u *useCount) hold(pages bool) {
+	for {
+		w := u.word.Load()
+		next := w + heldOnce
+		if pages && !isHeld(w) {
+			next = w&^usesMask + heldOnce
+		}
+		if u.word.CompareAndSwap(w, next) {
+			return
+		}
+	}
+}
+
+// unhold takes a hold away, and says whether that was the table's last use:
+// then it is dead, and the caller unlinks it. inUse is the number of uses that the
+// entries of a table of pages get with its last hold, 0 for other tables.
+func (u *useCount) unhold(inUse int) (last bool) {
+	for {
+		w := u.word.Load()
+		if !isHeld(w) {
+			return false // another Unhold of the same range, which nobody may call
+		}
+		next := w - heldOnce
+		if !isHeld(next) {
+			next += uint64(inUse)
+		}
+		if last = next&usesMask == 0; last {
+			next |= isDead | 1
+		}
+		if u.word.CompareAndSwap(w, next) {
+			pause()
+			return last
+		}
+	}
+}
+
+// uses is the number of uses of a table that is not dead, but for holds.
 func (u *useCount) uses() int {
 	w := u.word.Load()
 	if !alive(w) {
 		return 0
 	}
-	return int(w & usesMask)
+	return int(w&usesMask) - holds(w)
 }
 
 func alive(w uint64) bool { return w&isDead == 0 && w&usesMask != 0 }
+
+// holds is how often the table is held.
+func holds(w uint64) int { return int(w & holdsMask / oneHold) }
+
+func isHeld(w uint64) bool { return w&holdsMask != 0 }

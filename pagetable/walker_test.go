@@ -15,8 +15,10 @@ type walker struct {
 	bus    uint64 // of bytes[0]
 	root   uint64
 	levels int
-	first  bool // first stage
-	marked bool // the unit or a harvest may have changed the marks of leaves
+	first  bool               // first stage
+	held   bool               // tables may be empty
+	marks  map[entryID]uint64 // not nil: words that are not present may be marks, and are put here
+	marked bool               // the unit or a harvest may have changed the marks of leaves
 }
 
 // hwLeaf is a translation that the walker found.
@@ -140,11 +142,15 @@ func (w *walker) scan() (leaves []hwLeaf, tables map[uint64]bool, err error) {
 			if err != nil {
 				return 0, err
 			}
+			iova := w.extend(base + i<<(12+9*(depth-1)))
+			if w.marks != nil && !w.present(e) && e&0xfff == 0x550 {
+				w.marks[entryID{depth, iova}] = e
+				continue
+			}
 			if e == 0 {
 				continue
 			}
 			used++
-			iova := w.extend(base + i<<(12+9*(depth-1)))
 			if !w.present(e) {
 				return 0, bad("%#x at iova %#x is neither zero nor present", e, iova)
 			}
@@ -161,7 +167,7 @@ func (w *walker) scan() (leaves []hwLeaf, tables map[uint64]bool, err error) {
 			if err != nil {
 				return 0, err
 			}
-			if n == 0 {
+			if n == 0 && !w.held {
 				return 0, bad("table %#x for iova %#x is empty", addr, iova)
 			}
 		}

@@ -32,17 +32,35 @@ func Fence() {
 	}
 }
 
+// FlushNow is Flush and Fence in one, for few lines: there the calls are what takes the time.
+//
+//gommu:nosleep
+func FlushNow(words []uint64) {
+	flushNow(words, hasOpt)
+	if all := watchers.Load(); all != nil {
+		reportFlush(*all, words)
+		reportFence(*all)
+	}
+}
+
+//gommu:nosleep
+//go:noescape
+func flushNow(words []uint64, opt bool)
+
 // flushOpt flushes with CLFLUSHOPT, which is not ordered with the flushes of
 // other lines (Intel SDM volume 2A, CLFLUSHOPT); Fence orders it.
 //
+//gommu:nosleep
 //go:noescape
 func flushOpt(words []uint64)
 
 // flush flushes with CLFLUSH, which every amd64 CPU has.
 //
+//gommu:nosleep
 //go:noescape
 func flush(words []uint64)
 
+//gommu:nosleep
 func fence()
 
 // hasFlushOpt reads CPUID.(EAX=07H,ECX=0):EBX bit 23. (x/sys/cpu does not

@@ -36,6 +36,35 @@ loop:
 done:
 	RET
 
+// func flushNow(words []uint64, opt bool)
+TEXT ·flushNow(SB), NOSPLIT, $0-25
+	MOVQ words_base+0(FP), AX
+	MOVQ words_len+8(FP), BX
+	TESTQ BX, BX
+	JZ    done
+	LEAQ (AX)(BX*8), BX
+	ANDQ $~63, AX
+	CMPB opt+24(FP), $0
+	JEQ  old
+
+loop:
+	CLFLUSHOPT (AX)
+	ADDQ $64, AX
+	CMPQ AX, BX
+	JLO  loop
+	SFENCE
+	RET
+
+old:
+	CLFLUSH (AX)
+	ADDQ $64, AX
+	CMPQ AX, BX
+	JLO  old
+
+done:
+	SFENCE
+	RET
+
 // func fence()
 TEXT ·fence(SB), NOSPLIT, $0-0
 	SFENCE

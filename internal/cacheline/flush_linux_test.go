@@ -35,7 +35,7 @@ func TestFlushStaysInside(t *testing.T) {
 	for i := range mem {
 		mem[i] = uint64(i) * 0x9e3779b97f4a7c15
 	}
-	flushers := map[string]func([]uint64){"Flush": Flush}
+	flushers := map[string]func([]uint64){"Flush": Flush, "FlushNow": FlushNow}
 	for name, f := range variants() {
 		flushers[name] = f
 	}

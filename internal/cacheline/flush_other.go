@@ -19,3 +19,11 @@ func Fence() {
 		reportFence(*all)
 	}
 }
+
+// FlushNow is Flush and Fence in one.
+//
+//gommu:nosleep
+func FlushNow(words []uint64) {
+	Flush(words)
+	Fence()
+}
