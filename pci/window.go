@@ -24,15 +24,23 @@ func NewWindow(mem []byte) (*Window, error) {
 func (w *Window) Size() uint64 { return uint64(len(w.mem)) }
 
 // Read32 reads four bytes at off.
+//
+//gommu:nosleep
 func (w *Window) Read32(off uint64) uint32 { return load32(w.mem, off) }
 
 // Write32 writes four bytes at off.
+//
+//gommu:nosleep
 func (w *Window) Write32(off uint64, v uint32) { store32(w.mem, off, v) }
 
 // Read64 reads eight bytes at off.
+//
+//gommu:nosleep
 func (w *Window) Read64(off uint64) uint64 { return load64(w.mem, off) }
 
 // Write64 writes eight bytes at off.
+//
+//gommu:nosleep
 func (w *Window) Write64(off uint64, v uint64) { store64(w.mem, off, v) }
 
 // Close empties the window: every later access panics instead of touching memory that may

@@ -20,14 +20,17 @@ import (
 // the store publishes unordered. Under it stores are atomic too.
 const plainStores = runtime.GOARCH == "amd64" && !raceEnabled
 
+//gommu:nosleep
 func load32(mem []byte, off uint64) uint32 {
 	return atomic.LoadUint32((*uint32)(at(mem, off, 4)))
 }
 
+//gommu:nosleep
 func load64(mem []byte, off uint64) uint64 {
 	return atomic.LoadUint64((*uint64)(at(mem, off, 8)))
 }
 
+//gommu:nosleep
 func store32(mem []byte, off uint64, v uint32) {
 	p := (*uint32)(at(mem, off, 4))
 	if plainStores {
@@ -37,6 +40,7 @@ func store32(mem []byte, off uint64, v uint32) {
 	atomic.StoreUint32(p, v)
 }
 
+//gommu:nosleep
 func store64(mem []byte, off uint64, v uint64) {
 	p := (*uint64)(at(mem, off, 8))
 	if plainStores {
@@ -46,13 +50,17 @@ func store64(mem []byte, off uint64, v uint64) {
 	atomic.StoreUint64(p, v)
 }
 
+//gommu:nosleep
 //go:noinline
 func plainStore32(p *uint32, v uint32) { *p = v }
 
+//gommu:nosleep
 //go:noinline
 func plainStore64(p *uint64, v uint64) { *p = v }
 
 // at is the address of width bytes at off, which must be inside mem and aligned.
+//
+//gommu:nosleep
 func at(mem []byte, off, width uint64) unsafe.Pointer {
 	if n := uint64(len(mem)); off > n || n-off < width || off%width != 0 {
 		panic(fmt.Sprintf("pci: %d-byte access at offset %#x of a window of %#x bytes: out of range or misaligned", width, off, n))

@@ -21,8 +21,10 @@ type memory struct {
 	ram  []uint64
 
 	// written is what the lines written back hold, for walks that do not snoop;
-	// nil if all snoop.
+	// nil if all snoop. Who writes to it holds writing, because a line goes to memory at
+	// once: a flush by one processor must not bring back what another had stored before.
 	written []uint64
+	writing sync.Mutex
 	// flushing is nil if a flush takes effect at once.
 	flushing *flushing
 	// drained is what has left the write buffers; nil without such.
@@ -77,12 +79,14 @@ func (m *memory) mark(addr, old, set uint64) bool {
 	if !ok || !atomic.CompareAndSwapUint64(&m.ram[i], old, old|set) {
 		return false
 	}
+	m.writing.Lock()
+	defer m.writing.Unlock()
 	m.settle(i)
 	return true
 }
 
 // settle makes the word in memory what it is in RAM: something that snoops has
-// written it.
+// written it. The caller holds writing if there is something to settle.
 func (m *memory) settle(i int) {
 	if m.written != nil {
 		atomic.StoreUint64(&m.written[i], atomic.LoadUint64(&m.ram[i]))
@@ -104,13 +108,13 @@ func (m *memory) flushed(words []uint64) {
 	if first == last {
 		return
 	}
+	m.writing.Lock()
+	defer m.writing.Unlock()
 	if m.flushing == nil {
 		m.writeBack(first, last)
 		return
 	}
 	f := m.flushing
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	for ; first < last; first = f.end(first, last) {
 		f.count++
 		end := f.end(first, last)
@@ -141,8 +145,8 @@ func (m *memory) fenced() {
 	if f == nil {
 		return
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	m.writing.Lock()
+	defer m.writing.Unlock()
 	for i, v := range f.words {
 		atomic.StoreUint64(&m.written[i], v)
 	}
@@ -151,7 +155,6 @@ func (m *memory) fenced() {
 
 // flushing are the words of lines that were flushed and not fenced.
 type flushing struct {
-	mu    sync.Mutex
 	words map[int]uint64
 	count uint64
 }
@@ -210,6 +213,10 @@ func (m *memory) read(addr uint64, dst []byte) bool {
 func (m *memory) write(addr uint64, src []byte) bool {
 	if !m.holds(addr, len(src)) {
 		return false
+	}
+	if m.written != nil || m.drained != nil {
+		m.writing.Lock()
+		defer m.writing.Unlock()
 	}
 	i, skip := int((addr-m.base)/8), int(addr%8)
 	for len(src) > 0 {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"gommu/internal/cacheline"
+	"gommu/internal/procpin"
 	"gommu/iommu/model"
 	"gommu/iommu/vtd"
 	"gommu/pagetable"
@@ -34,6 +35,9 @@ func TestModes(t *testing.T) {
 			c := model.Config{
 				Scalable: w.mode == vtd.Scalable,
 				Coherent: n&1 != 0, CachingMode: n&2 != 0, WriteBufferFlush: n&4 != 0, UnorderedFlushes: n&8 != 0, DeviceTLB: n&16 != 0,
+			}
+			if c.WriteBufferFlush && n != 4 && !procpin.Works {
+				continue // the model copies all memory there, a word at a time under the race detector
 			}
 			name := fmt.Sprintf("%s/coherent=%v,cm=%v,rwbf=%v,unordered=%v,ats=%v",
 				w.name, c.Coherent, c.CachingMode, c.WriteBufferFlush, c.UnorderedFlushes, c.DeviceTLB)

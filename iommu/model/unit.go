@@ -5,7 +5,10 @@ import (
 	"sync"
 )
 
-// A Unit is one remapping unit.
+// A Unit is one remapping unit. Its registers take a lock, and do the work of a
+// queue in the goroutine that wrote its tail.
+//
+//gommu:maysleep a register access waits for DMA that is under way
 type Unit struct {
 	cfg Config
 	mem *memory
@@ -50,7 +53,7 @@ func New(c Config) (*Unit, error) {
 // Flushed tells the unit that the processor has written back the cache lines
 // that hold words. A unit that does not snoop sees the stores to them from now
 // on; words elsewhere than in its RAM are ignored. It may be called at any time
-// by any goroutine and does not block.
+// by any goroutine, and waits for other flushes only.
 func (u *Unit) Flushed(words []uint64) { u.mem.flushed(words) }
 
 // Fenced tells the unit that the processor has waited for its flushes. It matters

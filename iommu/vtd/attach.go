@@ -1,6 +1,7 @@
 package vtd
 
 import (
+	"context"
 	"fmt"
 
 	"gommu/pagetable"
@@ -96,6 +97,11 @@ func (u *Unit) attach(source uint16, pasid uint32, domainID uint16, t Table) err
 			return err
 		}
 	}
+	at := place{source, pasid}
+	defer func() { u.cover(domainID) }()
+	if err := u.announce(domainID, at); err != nil {
+		return err
+	}
 	if u.opts.Mode == Scalable {
 		err = u.attachPASID(source, pasid, domainID, tr)
 	} else {
@@ -105,8 +111,28 @@ func (u *Unit) attach(source uint16, pasid uint32, domainID uint16, t Table) err
 		return err
 	}
 	u.domains.use(domainID, pasid, tr)
-	u.entries[place{source, pasid}] = domainID
+	u.entries[at] = domainID
 	return nil
+}
+
+// announce makes flushes of a domain cover a device before it can reach
+// anything. What it could still find in the unit and keep in a TLB of its own is gone first.
+func (u *Unit) announce(domainID uint16, at place) error {
+	b := u.bindings[domainID]
+	if b == nil {
+		return nil
+	}
+	u.cover(domainID, at)
+	if u.queue == nil {
+		return nil
+	}
+	if n, most := b.covered.Load().descriptors(), u.queue.length()-1; n > most {
+		return fmt.Errorf("%w: a flush would take %d descriptors, and the queue has %d", ErrTooMany, n, most)
+	}
+	if _, ok := u.deviceTLBs[at.source]; !ok || !u.walking.Load() {
+		return nil
+	}
+	return u.quiet(context.Background())
 }
 
 // Detach takes the device's table away. When it returns without an error,
@@ -149,6 +175,7 @@ func (u *Unit) detach(source uint16, pasid uint32) error {
 	kind := u.domains.used[domainID].translation.kind
 	delete(u.entries, at)
 	u.domains.unuse(domainID, pasid)
+	defer func() { u.cover(domainID) }()
 	if u.opts.Mode == Scalable {
 		return u.retirePASIDEntry(source, pasid, domainID, kind)
 	}

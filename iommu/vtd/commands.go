@@ -3,6 +3,8 @@ package vtd
 import (
 	"context"
 	"fmt"
+
+	"gommu/iommu"
 )
 
 // commands invalidates through CCMD_REG and the IOTLB registers, one command at
@@ -29,6 +31,14 @@ const (
 )
 
 func (c commands) run(ctx context.Context, requests []request) error {
+	c.u.turn.take()
+	defer c.u.turn.leave()
+	if !c.u.commandSettled() {
+		if _, err := c.u.wait64(ctx, "IOTLB", c.u.caps.IOTLBOffset+8, commandBusy); err != nil {
+			return err
+		}
+		c.u.commandSettled()
+	}
 	for i := range requests {
 		var err error
 		switch r := &requests[i]; r.kind {
@@ -54,12 +64,65 @@ func (c commands) context(ctx context.Context, r *request) error {
 }
 
 func (c commands) iotlb(ctx context.Context, r *request) error {
-	address, command := c.u.caps.IOTLBOffset, c.u.caps.IOTLBOffset+8
+	return c.issue(ctx, "IOTLB", c.u.caps.IOTLBOffset+8, c.u.iotlbCommand(r), iotlbPerformed)
+}
+
+// iotlbCommand is the command for a request, whose pages are put into their register.
+//
+//gommu:nosleep
+func (u *Unit) iotlbCommand(r *request) uint64 {
 	if r.granularity == selective {
-		c.u.regs.Write64(address, r.pages())
+		u.regs.Write64(u.caps.IOTLBOffset, r.pages())
 	}
-	v := commandBusy | uint64(r.granularity)<<iotlbGranularity | c.u.drain()<<iotlbDrain | uint64(r.domainID)<<iotlbDomain
-	return c.issue(ctx, "IOTLB", command, v, iotlbPerformed)
+	return commandBusy | uint64(r.granularity)<<iotlbGranularity | u.drain()<<iotlbDrain | uint64(r.domainID)<<iotlbDomain
+}
+
+// commandBegin gives a command and does not wait, unless another is on its way.
+//
+//gommu:nosleep
+func (u *Unit) commandBegin(r *request) (uint64, error) {
+	switch {
+	case !u.commandSettled():
+		return 0, iommu.ErrBusy
+	case u.doubted.Load() != noDoubt:
+		return 0, u.failure()
+	}
+	if keep(beginRange) {
+		u.regs.Write64(u.caps.IOTLBOffset+8, u.iotlbCommand(r))
+	}
+	u.number++
+	return u.number, nil
+}
+
+// commandDone notes it if the command that is on its way is done.
+//
+//gommu:nosleep
+func (u *Unit) commandDone() {
+	if u.turn.try() {
+		u.commandSettled()
+		u.turn.give()
+	}
+}
+
+// commandSettled says whether no command of Begin's is on its way any more.
+//
+//gommu:nosleep
+func (u *Unit) commandSettled() bool {
+	if u.number == u.confirmed.Load() || u.doubted.Load() <= u.number {
+		return true
+	}
+	switch v := u.regs.Read64(u.caps.IOTLBOffset + 8); {
+	case v == gone64:
+		u.lost.Store(true)
+		u.doubt(u.number)
+	case v&commandBusy != 0:
+		return false
+	case v>>iotlbPerformed&3 == 0:
+		u.doubt(u.number)
+	default:
+		u.confirmed.Store(u.number)
+	}
+	return true
 }
 
 // issue writes a command when the register is free and waits until it is done.

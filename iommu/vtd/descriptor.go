@@ -29,6 +29,8 @@ const (
 )
 
 // descriptor is what the queue holds for a request.
+//
+//gommu:nosleep
 func (q *queue) descriptor(r *request) descriptor {
 	low := uint64(r.kind) | uint64(r.granularity)<<descGranularity | uint64(r.domainID)<<descDomain
 	switch r.kind {
@@ -56,6 +58,8 @@ func (q *queue) descriptor(r *request) descriptor {
 // devicePages is the second word of an invalidation of a device's TLB. With the
 // size bit set, the lowest 0 of the address says how many pages: as many as if
 // it and all below were the page's offset (section 6.5.2.5).
+//
+//gommu:nosleep
 func (r *request) devicePages(size uint64) uint64 {
 	if r.mask == 0 {
 		return r.address
@@ -67,6 +71,8 @@ func (r *request) devicePages(size uint64) uint64 {
 }
 
 // pages is the second word of an invalidation of pages.
+//
+//gommu:nosleep
 func (r *request) pages() uint64 {
 	v := r.address | uint64(r.mask)
 	if r.leaf {
@@ -75,14 +81,22 @@ func (r *request) pages() uint64 {
 	return v
 }
 
-// wait is the wait descriptor of the current submission.
-func (q *queue) wait() descriptor {
-	return descriptor{typeWait | waitStatusWrite | uint64(q.number)<<waitStatusData, q.statusFrame.Bus}
+// wait is the wait descriptor of a submission.
+//
+//gommu:nosleep
+func (q *queue) wait(number uint64) descriptor {
+	low := uint64(typeWait | waitStatusWrite | waitFence)
+	if !keep(beginOrder) {
+		low &^= waitFence
+	}
+	return descriptor{low | number<<waitStatusData, q.statusFrame.Bus}
 }
 
 // filler is a wait that nobody waits for: it writes to the word behind the
 // status. A wait must do something: some versions of QEMU stop at one that
 // neither writes nor interrupts.
+//
+//gommu:nosleep
 func (q *queue) filler(flags uint64) descriptor {
 	return descriptor{typeWait | waitStatusWrite | flags, q.statusFrame.Bus + 8}
 }

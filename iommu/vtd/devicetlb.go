@@ -96,6 +96,9 @@ func (u *Unit) forgetDevices(which func(place) bool) error {
 	for _, at := range told {
 		delete(u.silent, at)
 	}
+	if len(told) > 0 {
+		u.coverAll()
+	}
 	return nil
 }
 
@@ -104,13 +107,17 @@ const allOfDevice = 52
 
 // planDevice adds it for one device and PASID, if it has a TLB.
 func (u *Unit) planDevice(p *plan, at place, address uint64, mask int) {
-	d, ok := u.deviceTLBs[at.source]
-	if !ok {
-		return
+	if r, ok := u.ofDevice(at, address, mask); ok {
+		p.add(forgetDevice, r)
 	}
-	r := request{kind: ofDeviceTLB, source: at.source, depth: d.depth, physical: d.physical, address: address, mask: mask}
+}
+
+// ofDevice is what a device and PASID must be told of 2^mask pages, if it has a TLB.
+func (u *Unit) ofDevice(at place, address uint64, mask int) (r request, ok bool) {
+	d, ok := u.deviceTLBs[at.source]
+	r = request{kind: ofDeviceTLB, source: at.source, depth: d.depth, physical: d.physical, address: address, mask: mask}
 	if at.pasid != noPASID {
 		r.kind, r.pasid = ofPASIDDeviceTLB, at.pasid
 	}
-	p.add(forgetDevice, r)
+	return r, ok
 }

@@ -77,6 +77,8 @@ func (u *Unit) FreeDomain(id uint16) error {
 	case err != nil:
 	case !u.domains.own[id]:
 		err = fmt.Errorf("%w: it was not allocated", ErrDomainID)
+	case u.bindings[id] != nil:
+		err = fmt.Errorf("%w: close its binding", ErrDomainBusy)
 	case u.domains.used[id] != nil:
 		err = fmt.Errorf("%w: detach what is attached to it", ErrDomainBusy)
 	default:

@@ -26,7 +26,7 @@ func (u *Unit) Enable(ctx context.Context) error {
 	}
 	if err := u.enable(ctx); err != nil {
 		if errors.Is(err, ErrGone) {
-			u.walking = false
+			u.off()
 		} else {
 			err = errors.Join(err, u.disable(context.Background()))
 		}
@@ -64,7 +64,7 @@ func (u *Unit) enable(ctx context.Context) error {
 	if err := u.forgetDevices(func(at place) bool { return u.hasContext(at.source) }); err != nil {
 		return err
 	}
-	u.walking = true
+	u.walking.Store(true)
 	if err := u.command(ctx, globalTE, true, globalTE); err != nil {
 		return fmt.Errorf("enable translation: %w", err)
 	}
@@ -92,7 +92,8 @@ func (u *Unit) disable(ctx context.Context) error {
 	if err := u.command(ctx, globalTE, false, 0); err != nil {
 		return fmt.Errorf("disable translation: %w", err)
 	}
-	u.enabled, u.walking = false, false
+	u.enabled = false
+	u.off()
 	u.maskFaults()
 	if u.queue != nil {
 		return u.queue.disable(ctx)
@@ -100,11 +101,25 @@ func (u *Unit) disable(ctx context.Context) error {
 	return nil
 }
 
+// off notes that the unit does not translate: it uses nothing of what it may
+// have cached.
+func (u *Unit) off() {
+	u.turn.take()
+	defer u.turn.leave()
+	u.walking.Store(false)
+	u.settle()
+	for _, b := range u.bindings {
+		b.doubted.Store(noDoubt)
+	}
+}
+
 // command sets or clears one bit of GCMD_REG and waits until the same bit of
 // GSTS_REG is want. One bit at a time, repeating the state that is on
 // (11.4.4.1). Clearing what is clear writes nothing, unless the unit was told to set
 // it and has not done so in time: it might later.
 func (u *Unit) command(ctx context.Context, bit uint32, on bool, want uint32) error {
+	u.turn.take()
+	defer u.turn.leave()
 	status := u.regs.Read32(regGSTS)
 	if status == gone32 {
 		return ErrGone

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"gommu/iommu"
 )
 
 var (
 	// ErrGone reports a unit whose registers read as all ones: it was removed,
 	// or what emulates it has ended.
-	ErrGone = errors.New("unit is gone (its registers read as all ones)")
+	ErrGone = fmt.Errorf("%w (its registers read as all ones)", iommu.ErrGone)
 	// ErrTimeout reports a unit that did not finish a command in time.
 	ErrTimeout = errors.New("unit did not answer in time")
 	// ErrActive reports a unit that somebody else has left enabled.
@@ -31,6 +33,9 @@ var (
 	// ErrDomainBusy reports a domain id that stands for another table, or that
 	// something is attached to.
 	ErrDomainBusy = errors.New("domain id is in use")
+	// ErrTooMany reports more devices with TLBs, or PASIDs, in one domain than one
+	// flush can tell.
+	ErrTooMany = errors.New("too many devices with TLBs, or PASIDs, in one domain")
 	// ErrPASID reports a PASID that cannot be attached.
 	ErrPASID = errors.New("bad PASID")
 	// ErrTable reports a page table that the unit cannot walk.

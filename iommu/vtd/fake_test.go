@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +27,8 @@ const (
 
 // A fakeUnit is a register file that obeys, unless told not to. It walks no
 // tables; QEMU is for that.
+//
+//gommu:maysleep it locks and keeps a log
 type fakeUnit struct {
 	mu  sync.Mutex
 	mem *pagetable.Memory
@@ -57,6 +60,7 @@ type fakeUnit struct {
 	goneAt   int // number of the access from which all reads are ones; 0 is never
 
 	strict *strict // what it has cached, if that is modelled
+	late   func()  // what is in front of a wait without a fence, and its status write
 
 	lenient bool // accesses to registers and descriptors that there are not are no mistake
 	quiet   bool
@@ -96,6 +100,7 @@ func (f *fakeUnit) access() bool {
 			f.run()
 		}
 	}
+	f.finishLate()
 	f.strict.pump()
 	return f.goneAt == 0 || f.accesses < f.goneAt
 }
@@ -325,11 +330,12 @@ func (f *fakeUnit) run() {
 		if size == 32 && d[2]|d[3] != 0 {
 			f.mistake("reserved words %#x of a descriptor are set", d[2]|d[3])
 		}
-		if low&0xf == 5 {
+		if low&0xf == 5 && low&(1<<6) == 0 && f.late == nil && f.strict != nil {
+			f.postpone(group, low, high)
+			group = nil
+		} else if low&0xf == 5 {
 			flush()
-			if e := f.mem.Entries(pagetable.Frame{Bus: high &^ 0xfff}); e != nil || !f.lenient {
-				e[high&0xfff/8] = low >> 32
-			}
+			f.complete(low, high)
 		} else {
 			do := f.invalidation(low, high)
 			if f.strict != nil {
@@ -337,6 +343,31 @@ func (f *fakeUnit) run() {
 			}
 		}
 		f.head = (f.head + 1) % length
+	}
+}
+
+// complete is the status write of a wait.
+func (f *fakeUnit) complete(low, high uint64) {
+	if e := f.mem.Entries(pagetable.Frame{Bus: high &^ 0xfff}); e != nil || !f.lenient {
+		atomic.StoreUint64(&e[high&0xfff/8], low>>32)
+	}
+}
+
+func (f *fakeUnit) postpone(group []func(), low, high uint64) {
+	f.late = func() {
+		for i := len(group) - 1; i >= 0; i-- {
+			group[i]()
+			f.strict.pump()
+		}
+		f.complete(low, high)
+	}
+}
+
+// finishLate does what a wait without a fence let others overtake.
+func (f *fakeUnit) finishLate() {
+	if do := f.late; do != nil {
+		f.late = nil
+		do()
 	}
 }
 
@@ -427,8 +458,8 @@ func (f *fakeUnit) unstick() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	clear(f.stuck)
-	f.context &^= 1 << 63
-	f.iotlb &^= 1 << 63
+	f.context = f.performed("", f.context, 61, 59)
+	f.iotlb = f.performed("", f.iotlb, 60, 57)
 	f.status &^= 1 << 27
 	f.run()
 }

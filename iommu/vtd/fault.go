@@ -139,9 +139,8 @@ func (u *Unit) drainFaults() (faults []Fault, overflow bool, err error) {
 			}
 		}
 	}
-	if status&faultCompletion != 0 && !u.queue.busy() { // it holds back the message of the next fault (section 7.3)
-		u.stats.Completions++
-		u.regs.Write32(regFSTS, faultCompletion)
+	if status&faultCompletion != 0 && !u.queue.busy() {
+		u.completions()
 	}
 	u.stats.Faults += uint64(len(faults))
 	overflow = status&faultOverflow != 0
@@ -150,4 +149,16 @@ func (u *Unit) drainFaults() (faults []Fault, overflow bool, err error) {
 		u.regs.Write32(regFSTS, faultOverflow)
 	}
 	return faults, overflow, nil
+}
+
+// completions clears what a device answered unasked, which holds back the message
+// of the next fault (section 7.3). Some units go on only when the tail is written.
+func (u *Unit) completions() {
+	u.turn.take()
+	defer u.turn.leave()
+	u.stats.Completions++
+	u.regs.Write32(regFSTS, faultCompletion)
+	if u.queue != nil && !u.queue.reached(u.number) {
+		u.queue.doorbell()
+	}
 }

@@ -11,6 +11,8 @@ import (
 )
 
 // lateRecord records a fault just behind the first look at the record.
+//
+//gommu:maysleep it locks
 type lateRecord struct {
 	*bench
 	done bool

@@ -12,6 +12,8 @@ import (
 
 // A hostile unit answers with whatever it was given, and now and then writes
 // into the memory that it was told of, which is what a unit can do.
+//
+//gommu:maysleep it is a test's
 type hostile struct {
 	*fakeUnit
 	answers []byte

@@ -83,9 +83,13 @@ func rangeError(op string, r *Range, err error) error {
 	return &OpError{Op: op, Target: domain(r.Domain), IOVA: r.IOVA, Size: r.Size, Err: err}
 }
 
-// cover is the aligned power of two of pages that covers the range.
-func (r *Range) cover() (address uint64, mask int) {
-	first, last := r.IOVA>>12, (r.IOVA+(r.Size-1))>>12
+func (r *Range) cover() (address uint64, mask int) { return cover(r.IOVA, r.Size) }
+
+// cover is the aligned power of two of pages that covers a range.
+//
+//gommu:nosleep
+func cover(iova, size uint64) (address uint64, mask int) {
+	first, last := iova>>12, (iova+(size-1))>>12
 	mask = bits.Len64(first ^ last)
 	return first >> mask << mask << 12, mask
 }
@@ -201,7 +205,7 @@ func (u *Unit) ready(domainID uint16) error {
 	switch {
 	case u.enabled:
 		return nil
-	case u.walking:
+	case u.walking.Load():
 		return ErrUnsettled
 	default:
 		return ErrNotEnabled
@@ -210,6 +214,8 @@ func (u *Unit) ready(domainID uint16) error {
 
 // drain are the bits that ask an IOTLB invalidation to wait for DMA that is
 // under way, as far as the unit can: writes bit 0, reads bit 1.
+//
+//gommu:nosleep
 func (u *Unit) drain() uint64 {
 	var v uint64
 	if u.caps.DrainWrites {

@@ -3,13 +3,16 @@
 package vtd_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"gommu/iommu/model"
 	"gommu/iommu/vtd"
+	"gommu/pagetable"
 )
 
 // TestMutations leaves out every step of the driver in turn, in each mode that
@@ -53,7 +56,25 @@ func notice(t *testing.T, mode vtd.Mode) string {
 			return "with " + set.name + ": " + wrong[0]
 		}
 	}
-	return publishing(t, mode)
+	if why := publishing(t, mode); why != "" {
+		return why
+	}
+	return unlinking(t, mode)
+}
+
+// unlinking flushes a page whose tables were unlinked, on the model, which
+// caches the way to them.
+func unlinking(t *testing.T, mode vtd.Mode) string {
+	for _, stage := range []pagetable.Stage{pagetable.SecondStage, pagetable.FirstStage} {
+		if stage == pagetable.FirstStage && mode == vtd.Legacy {
+			continue
+		}
+		s := bindOn(t, model.Config{Coherent: true}, mode, stage)
+		if err := s.remap(0x1000, 1); err != nil {
+			return fmt.Sprintf("a page of the %v whose tables were unlinked: %v", stage, err)
+		}
+	}
+	return ""
 }
 
 // mutated is what went wrong in a life.

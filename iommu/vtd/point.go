@@ -43,6 +43,13 @@ const (
 
 	waitDone // the wait for the unit's status write
 
+	beginRange  // what Begin is asked for
+	beginTables // the tables that were unlinked
+	beginFence  // devices forget after the unit has
+	beginDevice // what devices' TLBs have of it
+	beginOrder  // waits hold back what follows
+	beginWait   // Done's look at the unit's status write
+
 	points int = iota
 )
 
@@ -55,6 +62,7 @@ var pointNames = [points]string{
 	"root: contexts", "root: PASIDs", "root: IOTLB",
 	"invalidate range", "invalidate domain", "invalidate device TLB",
 	"wait for status",
+	"begin: range", "begin: tables", "begin: fence", "begin: device TLB", "begin: order of waits", "begin: status",
 }
 
 func (p point) String() string { return pointNames[p] }

@@ -6,10 +6,18 @@ package vtd
 //
 // If it also has a method Size() uint64, Open checks that all registers that
 // the unit says it has lie inside.
+//
+// Flushes that must not sleep access registers. Where these are memory, an
+// access does not sleep either. Where they are not, the type says so by
+// "gommu:maysleep" and the reason, and its unit's flushes may sleep.
 type Registers interface {
+	//gommu:nosleep
 	Read32(off uint64) uint32
+	//gommu:nosleep
 	Write32(off uint64, v uint32)
+	//gommu:nosleep
 	Read64(off uint64) uint64
+	//gommu:nosleep
 	Write64(off uint64, v uint64)
 }
 

@@ -2,7 +2,7 @@ package vtd
 
 import (
 	"context"
-	"fmt"
+	"errors"
 )
 
 // A request is one invalidation, in whichever way the unit is told.
@@ -103,7 +103,7 @@ func (u *Unit) runContext(ctx context.Context, p plan) error {
 // unit may still use what it has cached, until forget, and the device what its
 // TLB has, until forgetDevices.
 func (u *Unit) retired(p plan, at place, domainID uint16) error {
-	if !u.walking {
+	if !u.walking.Load() {
 		return nil
 	}
 	_, hasTLB := u.deviceTLBs[at.source]
@@ -113,24 +113,13 @@ func (u *Unit) retired(p plan, at place, domainID uint16) error {
 	}
 	err := u.run(p)
 	if err != nil {
-		u.stale = true
+		u.lost.Store(errors.Is(err, ErrGone))
+		u.stale.Store(true)
 		if hasTLB {
 			u.silent[at] = domainID
 		}
 	}
 	return err
-}
-
-// forget makes the unit drop everything if something that should have been
-// dropped may still be cached.
-func (u *Unit) forget() error {
-	if !u.stale || !u.walking {
-		return nil
-	}
-	if err := u.dropAll(context.Background()); err != nil {
-		return fmt.Errorf("drop what an earlier failure left cached: %w", err)
-	}
-	return nil
 }
 
 // dropAll drops all that the unit has cached, contexts first (section 6.6).
@@ -146,7 +135,7 @@ func (u *Unit) dropAll(ctx context.Context) error {
 	if err := u.runContext(ctx, p); err != nil {
 		return err
 	}
-	u.stale = false
+	u.stale.Store(false)
 	return u.freeLimbo()
 }
 

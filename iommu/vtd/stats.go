@@ -17,5 +17,7 @@ type Stats struct {
 func (u *Unit) Stats() Stats {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.turn.take()
+	defer u.turn.leave()
 	return u.stats
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"gommu/iommu"
 	"gommu/iommu/vtd"
 	"gommu/pagetable"
 )
@@ -242,7 +243,74 @@ func (l *life) live(t testing.TB, mode vtd.Mode) {
 		l.detach(actor{0x18, 1})
 		l.succeed(actor{0x98, 0}, 21, stagedTable{one}, stagedTable{fakeTable{l.root(2), 48}})
 	}
+	l.liveFlushes(t, fakeTable{l.root(4), 48}, actor{0x18, 0}, actor{0x20, 0})
+	if mode == vtd.Scalable {
+		l.liveFlushes(t, stagedTable{fakeTable{l.root(5), 48}}, actor{0x18, 1}, actor{0x18, 0}, actor{0x18, 100})
+	}
 	l.step("close", l.u.Close())
+}
+
+// liveFlushes begins flushes of a table that some devices have, two at once
+// where the unit lets it.
+func (l *life) liveFlushes(t testing.TB, table vtd.Table, actors ...actor) {
+	b, err := l.u.BindTable(table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range actors {
+		l.attach(a, b.DomainID(), table)
+	}
+	mapped := l.s.mapped[table.Root().Bus]
+	for _, page := range strictPages {
+		mapped[page] = true
+		l.step("publish", b.Publish(page<<12, 1))
+	}
+	first, err1 := l.unmapLater(b, mapped, 0x10)
+	second, err2 := l.unmapLater(b, mapped, 0x11)
+	for err2 == iommu.ErrBusy {
+		if _, err := b.Done(first); err != nil {
+			t.Fatal(err)
+		}
+		second, err2 = b.Begin(0x11_000, 0x1000, false)
+	}
+	err = errors.Join(err1, err2, awaited(b, first))
+	l.gone(actors, 0x10)
+	l.step("second flush", errors.Join(err, awaited(b, second)))
+	delete(mapped, 0x200)
+	third, err := b.Begin(0, 0, false)
+	l.step("flush of a domain", errors.Join(err, awaited(b, third)))
+	for _, a := range actors {
+		l.detach(a)
+	}
+	l.step("close binding", b.Close())
+}
+
+func (l *life) unmapLater(b *vtd.Binding, mapped map[uint64]bool, page uint64) (iommu.Ticket, error) {
+	delete(mapped, page)
+	return b.Begin(page<<12, 0x1000, page == 0x10)
+}
+
+// awaited waits for a flush, unless the unit takes far longer than it may.
+func awaited(b iommu.Binding, ticket iommu.Ticket) error {
+	for range 100 * vtd.Looks {
+		if done, err := b.Done(ticket); done || err != nil {
+			return err
+		}
+	}
+	return errNever
+}
+
+var errNever = errors.New("the flush is never done")
+
+// gone says what is wrong if somebody still reaches a page.
+func (l *life) gone(actors []actor, page uint64) {
+	l.b.mu.Lock()
+	defer l.b.mu.Unlock()
+	for _, a := range actors {
+		if root := l.s.reach(a, page); root != 0 {
+			l.wrong = append(l.wrong, fmt.Sprintf("after its flush %+v reaches page %#x through %#x", a, page, root))
+		}
+	}
 }
 
 func (l *life) livePASIDs(second fakeTable) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gommu/internal/cacheline"
@@ -61,28 +62,33 @@ type Unit struct {
 	mu         sync.Mutex
 	closed     bool
 	enabled    bool
-	walking    bool              // it may translate: from before it is told to until it confirms that it does not
+	walking    atomic.Bool       // it may translate: from before it is told to until it confirms that it does not
 	told       uint32            // GCMD as written last
 	owned      []pagetable.Frame // everything taken from the pool
 	root       pagetable.Frame
 	contexts   [512]*[512]uint64      // context tables, by the word of the root table that leads to each
 	spaces     map[uint16]*pasidSpace // scalable mode: by requester id
 	domains    domainTable
+	bindings   map[uint16]*Binding  // by domain id
 	entries    map[place]uint16     // the domain id of all that is attached
 	deviceTLBs map[uint16]deviceTLB // by requester id
 	queue      *queue               // nil when registers are used
 	inv        invalidator
 	planned    []request // memory for plans
-	stats      Stats
+	stats      Stats     // what the queue counts is of who has the turn
 	adopted    Adopted
 
 	// An invalidation of something that is not present any more has failed.
 	// Frames that the unit may therefore still read are in limbo.
-	stale bool
+	stale atomic.Bool
 	limbo []pagetable.Frame
 	// What was detached from devices that did not answer the invalidation of
 	// their TLBs, and its domain id.
 	silent map[place]uint16
+
+	// What those share who hold mu and those who must not sleep.
+	turn turn
+	progress
 }
 
 // Open reads what the unit can do, refuses one that is in use, and takes the
@@ -107,8 +113,10 @@ func openUnit(regs Registers, mem *pagetable.Memory, frames *respool.Pool[pageta
 		regs: regs, mem: mem, frames: frames, opts: opts, writeBack: writeBack,
 		spaces:  make(map[uint16]*pasidSpace),
 		entries: make(map[place]uint16), deviceTLBs: make(map[uint16]deviceTLB), silent: make(map[place]uint16),
-		domains: domainTable{used: make(map[uint16]*domainUse), own: make(map[uint16]bool)},
+		bindings: make(map[uint16]*Binding),
+		domains:  domainTable{used: make(map[uint16]*domainUse), own: make(map[uint16]bool)},
 	}
+	u.doubted.Store(noDoubt)
 	if err := u.open(); err != nil {
 		return nil, &OpError{Op: "open", Err: errors.Join(err, u.release())}
 	}
@@ -205,7 +213,8 @@ func (u *Unit) Close() error {
 			return &OpError{Op: "close", Err: fmt.Errorf("%d frames are kept: %w", len(u.owned), err)}
 		}
 	}
-	u.closed, u.enabled, u.walking = true, false, false
+	u.closed, u.enabled = true, false
+	u.off()
 	if err := u.release(); err != nil {
 		return &OpError{Op: "close", Err: err}
 	}

@@ -345,6 +345,8 @@ func TestQueueWraps(t *testing.T) {
 
 // spoiler is the unit's window; while armed it ruins the descriptor that is
 // submitted next.
+//
+//gommu:maysleep an access is a message over a socket
 type spoiler struct {
 	*qtest.Window
 	ram   []byte

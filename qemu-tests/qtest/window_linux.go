@@ -11,6 +11,8 @@ const (
 // A Window is a range of device registers. It is a pci.BAR and a
 // vtd.Registers. Accesses are naturally aligned and inside the window; others
 // panic. A machine that is gone reads as all ones.
+//
+//gommu:maysleep an access is a message over a socket
 type Window struct {
 	m    *Machine
 	base uint64
