@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"gommu/qemu-tests/conformance"
+	"gommu/qemu-tests/rung"
 	"gommu/qemu-tests/vm"
 )
 
@@ -16,7 +17,7 @@ func TestGuestUnit(t *testing.T) {
 	for _, q := range vm.Require(t).QEMUs {
 		for _, m := range []conformance.Mode{conformance.ScalableSecond, conformance.ScalableFirst} {
 			t.Run(q.Version+"/"+string(m), func(t *testing.T) {
-				properties, err := conformance.QEMUUnit(q.Version, m, conformance.Variant{})
+				properties, err := rung.QEMUUnit(q.Version, m, conformance.Variant{})
 				if why, ok := errors.AsType[conformance.Unavailable](err); ok {
 					t.Skip(why)
 				}

@@ -13,6 +13,7 @@ import (
 
 	"gommu/qemu-tests/conformance"
 	"gommu/qemu-tests/provision"
+	"gommu/qemu-tests/rung"
 	"gommu/qemu-tests/vm"
 )
 
@@ -90,7 +91,7 @@ type vmBoot struct {
 }
 
 func (b *vmBoot) run(ctx context.Context) error {
-	properties, err := conformance.QEMUUnit(b.qemu.Version, b.modes[len(b.modes)-1], b.variant)
+	properties, err := rung.QEMUUnit(b.qemu.Version, b.modes[len(b.modes)-1], b.variant)
 	if err != nil {
 		return b.rest(ctx, err)
 	}
@@ -116,16 +117,9 @@ func (b *vmBoot) run(ctx context.Context) error {
 	return b.rest(ctx, err)
 }
 
-const (
-	guestLimit = 30 * time.Minute // for all cases of a guest; only what hangs takes so long
-	// guestClock makes an instruction 16 ns long. At 128 ns booting takes the guest so much
-	// of its time that its watchdogs bark.
-	guestClock = "shift=4,sleep=off"
-)
+const guestLimit = 30 * time.Minute // for all cases of a guest; only what hangs takes so long
 
-// machine is the guest. Its clock counts instructions and, when its processors have
-// nothing to do, jumps to the next timer: else each transfer of an edu device
-// would take 100 ms. KVM has no such clock.
+// machine is the guest.
 func (b *vmBoot) machine(properties string) (vm.Machine, error) {
 	args := []string{"conformance-guest", "--qemu", b.qemu.Version}
 	for _, m := range b.modes {
@@ -143,8 +137,8 @@ func (b *vmBoot) machine(properties string) (vm.Machine, error) {
 	m.IOMMU = fmt.Sprintf("intremap=on,aw-bits=%d,%s", width, properties)
 	m.Cmdline = conformance.DevmemCmdline
 	m.Devices = []string{"edu,addr=0x3,dma_mask=0xffffffffffffffff", "edu,addr=0x4,dma_mask=0xffffffffffffffff"}
-	m.QEMUArgs = []string{"-icount", guestClock}
-	m.CPUs, m.KVM, m.Timeout, m.Output = 1, vm.KVMNever, guestLimit, b
+	rung.JumpClock(&m)
+	m.Timeout, m.Output = guestLimit, b
 	return m, err
 }
 

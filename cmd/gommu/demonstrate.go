@@ -14,44 +14,6 @@ import (
 	"gommu/vfio/edu"
 )
 
-// A stage is a rung made ready for the demonstration: a device behind an
-// IOMMU, and memory that can be mapped for it page by page.
-type stage interface {
-	// engine is the device, which can copy between its buffer and an IOVA.
-	engine() engine
-	// mapPage gives a page of memory that is mapped for the device to read and
-	// write, and release takes it back, whatever became of its mapping.
-	mapPage() (page, error)
-	release(page) error
-	// unmapPage removes the page's mapping.
-	unmapPage(page) error
-	// invalidate makes the unit forget the pages that were unmapped. invalidates
-	// says whether the rung leaves that to us; where the kernel owns the
-	// tables, unmapPage has done it.
-	invalidate() error
-	invalidates() bool
-	// outside is an IOVA that no mapping covers.
-	outside() uint64
-	// fault waits for the record of a blocked request at iova.
-	fault(ctx context.Context, iova uint64) (*faultReport, error)
-	// changed counts the bytes that changed since the call before in memory
-	// other than the given pages: in what the device had no business with.
-	changed(except ...page) int
-}
-
-// An engine is a device with a buffer of demoBytes or more. It reads n bytes of
-// memory at an IOVA into it at offset off, and writes them from there.
-type engine interface {
-	ReadMemory(ctx context.Context, iova uint64, off, n int) error
-	WriteMemory(ctx context.Context, iova uint64, off, n int) error
-}
-
-// A page is a mapped page: the device reaches mem at iova.
-type page struct {
-	iova uint64
-	mem  []byte
-}
-
 const (
 	pageSize   = 4096
 	demoCopies = 8               // pages copied by the device
@@ -69,7 +31,7 @@ func closePool[T any](p *respool.Pool[T]) error {
 // A demonstration is one run over a stage. What it sees goes into the report;
 // an error says what did not hold.
 type demonstration struct {
-	stage
+	*stage
 	r *report
 
 	// beforeTransfer, if set, is asked before the nth transfer (from 0): tests
@@ -100,12 +62,12 @@ func (d *demonstration) copyPage(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.release(from)) }()
+	defer func() { err = errors.Join(err, d.release(ctx, from)) }()
 	to, err := d.mapPage()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.release(to)) }()
+	defer func() { err = errors.Join(err, d.release(ctx, to)) }()
 
 	rand.Read(from.mem)
 	rand.Read(to.mem)
@@ -113,19 +75,19 @@ func (d *demonstration) copyPage(ctx context.Context) (err error) {
 	if err := d.intact(from, to); err != nil {
 		return err
 	}
-	if err := d.read(ctx, from.iova); err != nil {
+	if err := d.read(ctx, from.iova()); err != nil {
 		return err
 	}
-	if err := d.write(ctx, to.iova); err != nil {
+	if err := d.write(ctx, to.iova()); err != nil {
 		return err
 	}
 	switch {
 	case !bytes.Equal(from.mem, sent):
-		return fmt.Errorf("the device changed the page at %#x, which it was to read", from.iova)
+		return fmt.Errorf("the device changed the page at %#x, which it was to read", from.iova())
 	case !bytes.Equal(to.mem[:demoBytes], sent[:demoBytes]):
-		return fmt.Errorf("the page at %#x does not hold the %d bytes that the device read at %#x", to.iova, demoBytes, from.iova)
+		return fmt.Errorf("the page at %#x does not hold the %d bytes that the device read at %#x", to.iova(), demoBytes, from.iova())
 	case !bytes.Equal(to.mem[demoBytes:], guard):
-		return fmt.Errorf("the device wrote past the %d bytes it was told to write at %#x", demoBytes, to.iova)
+		return fmt.Errorf("the device wrote past the %d bytes it was told to write at %#x", demoBytes, to.iova())
 	}
 	d.r.BytesVerified += demoBytes
 	return d.intact(to)
@@ -134,11 +96,11 @@ func (d *demonstration) copyPage(ctx context.Context) (err error) {
 // read has the device fill its buffer from iova, write has it empty its
 // buffer there.
 func (d *demonstration) read(ctx context.Context, iova uint64) error {
-	return d.transfer(ctx, iova, d.engine().ReadMemory)
+	return d.transfer(ctx, iova, d.edu.ReadMemory)
 }
 
 func (d *demonstration) write(ctx context.Context, iova uint64) error {
-	return d.transfer(ctx, iova, d.engine().WriteMemory)
+	return d.transfer(ctx, iova, d.edu.WriteMemory)
 }
 
 func (d *demonstration) transfer(ctx context.Context, iova uint64, start func(ctx context.Context, iova uint64, off, n int) error) error {
@@ -188,22 +150,20 @@ func (d *demonstration) reachUnmapped(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.release(p)) }()
+	defer func() { err = errors.Join(err, d.release(ctx, p)) }()
 	rand.Read(p.mem)
-	if err := errors.Join(d.read(ctx, p.iova), d.write(ctx, p.iova)); err != nil {
+	if err := errors.Join(d.read(ctx, p.iova()), d.write(ctx, p.iova())); err != nil {
 		return err
 	}
 	if err := d.unmapPage(p); err != nil {
 		return err
 	}
-	if d.invalidates() {
-		reached, err := d.reaches(ctx, p)
-		if err != nil {
-			return err
-		}
-		d.r.StaleReached = &reached
+	stale, err := d.reaches(ctx, p)
+	if err != nil {
+		return err
 	}
-	if err := d.invalidate(); err != nil {
+	d.r.StaleReached = &stale
+	if err := d.invalidate(ctx, p); err != nil {
 		return err
 	}
 	reached, err := d.reaches(ctx, p)
@@ -211,9 +171,9 @@ func (d *demonstration) reachUnmapped(ctx context.Context) (err error) {
 		return err
 	}
 	if reached {
-		return fmt.Errorf("the device still reaches the page at %#x after its invalidation", p.iova)
+		return fmt.Errorf("the device still reaches the page at %#x after its invalidation", p.iova())
 	}
-	if _, err := d.fault(ctx, p.iova); err != nil {
+	if _, err := d.fault(ctx, p.iova()); err != nil {
 		return err
 	}
 	d.r.StaleBlocked = true
@@ -231,7 +191,7 @@ func (d *demonstration) reaches(ctx context.Context, p page) (bool, error) {
 	if err := d.intact(p); err != nil {
 		return false, err
 	}
-	if err := d.write(ctx, p.iova); err != nil {
+	if err := d.write(ctx, p.iova()); err != nil {
 		return false, err
 	}
 	return !bytes.Equal(p.mem, before), d.intact(p)

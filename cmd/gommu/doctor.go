@@ -106,12 +106,12 @@ func examine(h host) []finding {
 
 	vfio := iommu.State == stateOK && modules && node.State == stateOK
 	return append(found,
-		rung("qtest", qemu.State == stateOK, "QEMU's VT-d without a guest"),
-		rung("vm", qemu.State == stateOK && kernel.State == stateOK, "VFIO in a Linux guest"),
-		rung("vfio", vfio, "this machine's own IOMMU (the demo needs an edu device there)"))
+		rungFinding("qtest", qemu.State == stateOK, "QEMU's VT-d without a guest"),
+		rungFinding("vm", qemu.State == stateOK && kernel.State == stateOK, "VFIO in a Linux guest"),
+		rungFinding("vfio", vfio, "this machine's own IOMMU (the demo needs an edu device there)"))
 }
 
-func rung(name string, there bool, what string) finding {
+func rungFinding(name string, there bool, what string) finding {
 	f := finding{Check: "rung " + name, State: stateOK, Found: what}
 	if !there {
 		f.State, f.Do = stateMissing, "see above"

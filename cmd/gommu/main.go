@@ -1,7 +1,9 @@
 //go:build linux
 
 // Command gommu sets up and shows gommu's test hardware and inspects the
-// machine's own (setup, doctor, devices and demo), judges units (conformance), and compares the resource pool with its like (pool).
+// machine's own (setup, doctor, devices and demo), judges units (conformance), measures mapping beside the
+// kernel's ways (bench), compares the resource pool with its like (pool), and shows what programs and the
+// kernel map (trace).
 // It runs on Linux only.
 package main
 
@@ -46,7 +48,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newSetup(), newDoctor(), newDevices(), newDMAR(), newDemo(), newConformance(), newPool())
-	root.AddCommand(newUnit(), newWalk(), newTables(), newConformanceGuest())
+	root.AddCommand(newSetup(), newDoctor(), newDevices(), newDMAR(), newDemo(), newConformance(), newPool(), newBench())
+	root.AddCommand(newUnit(), newWalk(), newTables(), newConformanceGuest(), newBenchGuest(), newTrace())
 	return root
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -86,19 +85,7 @@ func checkCompare(opts compareOptions) error {
 	if opts.run.Patience <= 0 {
 		return fmt.Errorf("%w: --patience %v: take a positive time, such as 100ms", errFlag, opts.run.Patience)
 	}
-	if opts.plot == "" {
-		return nil
-	}
-	if _, err := plotFormat(opts.plot); err != nil {
-		return err
-	}
-	if dir := filepath.Dir(opts.plot); !isDir(dir) {
-		return fmt.Errorf("%w: --plot %s: there is no folder %s: make it, or take another", errFlag, opts.plot, dir)
-	}
-	if isDir(opts.plot) {
-		return fmt.Errorf("%w: --plot %s is a folder: name a file in it", errFlag, opts.plot)
-	}
-	return nil
+	return checkPlot(opts.plot)
 }
 
 func isDir(path string) bool {

@@ -32,6 +32,23 @@ func plotFormat(file string) (string, error) {
 	}
 }
 
+// checkPlot refuses a file that could not be written when all is measured; "" is none.
+func checkPlot(file string) error {
+	if file == "" {
+		return nil
+	}
+	if _, err := plotFormat(file); err != nil {
+		return err
+	}
+	if dir := filepath.Dir(file); !isDir(dir) {
+		return fmt.Errorf("%w: --plot %s: there is no folder %s: make it, or take another", errFlag, file, dir)
+	}
+	if isDir(file) {
+		return fmt.Errorf("%w: --plot %s is a folder: name a file in it", errFlag, file)
+	}
+	return nil
+}
+
 // Colours that are told apart without red and green, and by dashes as well.
 var (
 	lineColours = []color.Color{

@@ -7,8 +7,7 @@ import (
 	"fmt"
 	"io"
 
-	"gommu/iommu/vtd"
-	"gommu/pci"
+	"gommu/iommu"
 	"gommu/respool"
 )
 
@@ -33,8 +32,8 @@ type report struct {
 	Fault        *faultReport `json:"fault"`
 	BlockedBytes int          `json:"blocked_bytes"`
 
-	// StaleReached says that an unmapped page could still be reached before
-	// its invalidation, where the rung lets one look (null where not).
+	// StaleReached says that an unmapped page could still be reached before the flush of own tables, or
+	// before the end of its registration where the kernel has the tables.
 	StaleReached *bool `json:"stale_reached_before_invalidation,omitempty"`
 
 	// StaleBlocked says that after unmap and invalidation the device no longer
@@ -77,16 +76,16 @@ func reportPool(of string, s respool.Stats) poolReport {
 	return poolReport{Of: of, Gets: s.Gets, Empty: s.Empty, Grown: s.Grown, Shrunk: s.Shrunk, InUse: s.InUse}
 }
 
-func reportFault(f vtd.Fault) *faultReport {
+func reportFault(f iommu.Fault) *faultReport {
 	access := "read"
 	if f.Write {
 		access = "write"
 	}
 	return &faultReport{
 		Reason:    int(f.Reason),
-		Text:      f.Reason.String(),
+		Text:      f.Text,
 		IOVA:      fmt.Sprintf("%#x", f.IOVA),
-		Requester: pci.Address{Bus: uint8(f.Source >> 8), Device: uint8(f.Source>>3) & 31, Function: uint8(f.Source) & 7}.String(),
+		Requester: requester(f.Source),
 		Access:    access,
 	}
 }

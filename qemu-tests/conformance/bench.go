@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"gommu/iommu"
 	"gommu/iommu/vtd"
 	"gommu/pagetable"
 	"gommu/respool"
@@ -27,7 +28,9 @@ type bench struct {
 	tables []*pagetable.Table
 	data   pagetable.Segment
 	dev    [2]Device
-	pokes  []func() // undo what was written by hand
+	pokes  []func()        // undo what was written by hand
+	room   *iommu.Segments // of the rig, once a case wants it
+	ends   []func() error
 	errs   []error
 }
 
@@ -110,6 +113,9 @@ func violations(r Rig) []string {
 func (b *bench) close() error {
 	var errs []error
 	b.undo()
+	for _, f := range slices.Backward(b.ends) {
+		errs = append(errs, f())
+	}
 	wait := 10 * time.Second
 	if b.unit != nil {
 		if err := b.unit.Close(); err != nil {
@@ -127,6 +133,9 @@ func (b *bench) close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// later has close call f, before what was given to it earlier.
+func (b *bench) later(f func() error) { b.ends = append(b.ends, f) }
 
 // failf notes that something is wrong; the case goes on.
 func (b *bench) failf(format string, args ...any) {

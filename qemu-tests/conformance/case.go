@@ -18,7 +18,7 @@ type Case struct {
 
 // Cases are all cases, in the order in which they run.
 func Cases() []Case {
-	return slices.Concat(mappingCases, unmappingCases, superpageCases, domainCases, invalidationCases, cacheCases, faultCases, reasonCases(), interruptCases())
+	return slices.Concat(mappingCases, unmappingCases, superpageCases, domainCases, invalidationCases, cacheCases, faultCases, reasonCases(), interruptCases(), dmaCases)
 }
 
 func (c Case) runsIn(m Mode) bool { return len(c.modes) == 0 || slices.Contains(c.modes, m) }

@@ -4,29 +4,28 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"gommu/iommu/devmem"
 	"gommu/iommu/vtd"
 	"gommu/pagetable"
 	"gommu/pci"
+	"gommu/qemu-tests/rung"
 	"gommu/vfio/edu"
 )
 
 const (
-	qemuUnit    = 0xfed90000 // where QEMU's unit has its registers
 	devmemTable = 4 << 20
+	devmemRoom  = 4 << 20
 )
 
-// DevmemCmdline is what a kernel is booted with for DevmemPlaces: it drives neither the unit nor
-// interrupts through it, lets go of registers, and keeps 16 MiB of hugepages.
-const DevmemCmdline = "intel_iommu=off intremap=off iomem=relaxed hugepages=8"
+// DevmemCmdline is what a kernel is booted with for DevmemPlaces; it keeps 24 MiB of hugepages.
+const DevmemCmdline = rung.UnitCmdline + " hugepages=12"
 
 // DevmemPlaces are the modes of the unit of the QEMU that this process runs in: a
 // guest whose kernel was booted with DevmemCmdline and that has two edu devices.
 // version is QEMU's. Their rigs open the variant that the unit is, see CasesFor.
 func DevmemPlaces(version string) ([]Place, Variant, error) {
-	regs, err := devmem.Open(qemuUnit, devmem.Options{})
+	regs, err := devmem.Open(rung.UnitAddress, devmem.Options{})
 	if err != nil {
 		return nil, Variant{}, err
 	}
@@ -53,13 +52,13 @@ func DevmemPlaces(version string) ([]Place, Variant, error) {
 
 // devmemRig is this machine's unit, with memory in hugepages.
 type devmemRig struct {
-	mode         Mode
-	version      string
-	scalable     bool // the unit has scalable mode, whether it is used or not
-	regs         *devmem.Registers
-	tables, data *devmem.Memory
-	devices      [2]Device
-	closers      []func() error
+	mode               Mode
+	version            string
+	scalable           bool // the unit has scalable mode, whether it is used or not
+	regs               *devmem.Registers
+	tables, data, room *devmem.Memory
+	devices            [2]Device
+	closers            []func() error
 }
 
 func openDevmem(ctx context.Context, r *devmemRig) (*devmemRig, error) {
@@ -71,14 +70,14 @@ func openDevmem(ctx context.Context, r *devmemRig) (*devmemRig, error) {
 
 func (r *devmemRig) open(ctx context.Context) error {
 	var err error
-	if r.regs, err = devmem.Open(qemuUnit, devmem.Options{}); err != nil {
+	if r.regs, err = devmem.Open(rung.UnitAddress, devmem.Options{}); err != nil {
 		return err
 	}
 	r.closers = append(r.closers, r.regs.Close)
 	for _, m := range []struct {
 		mem  **devmem.Memory
 		size int
-	}{{&r.tables, devmemTable}, {&r.data, size2M}} {
+	}{{&r.tables, devmemTable}, {&r.data, size2M}, {&r.room, devmemRoom}} {
 		if *m.mem, err = devmem.NewMemory(ctx, m.size); err != nil {
 			return err
 		}
@@ -88,11 +87,10 @@ func (r *devmemRig) open(ctx context.Context) error {
 }
 
 func (r *devmemRig) openDevices() error {
-	all, err := pci.Scan()
+	all, err := rung.EduFunctions()
 	if err != nil {
 		return err
 	}
-	all = slices.DeleteFunc(all, func(i pci.Info) bool { return i.Vendor != edu.VendorID || i.Device != edu.DeviceID })
 	if len(all) < len(r.devices) {
 		return fmt.Errorf("this machine has %d edu devices (1234:11e8), want %d", len(all), len(r.devices))
 	}
@@ -115,6 +113,7 @@ func (r *devmemRig) openDevices() error {
 func (r *devmemRig) Registers() vtd.Registers    { return r.regs }
 func (r *devmemRig) Tables() []pagetable.Segment { return r.tables.Segments() }
 func (r *devmemRig) Data() pagetable.Segment     { return r.data.Segments()[0] }
+func (r *devmemRig) Room() []pagetable.Segment   { return r.room.Segments() }
 func (r *devmemRig) Devices() [2]Device          { return r.devices }
 func (r *devmemRig) Nowhere() uint64             { return 1 << 37 }
 

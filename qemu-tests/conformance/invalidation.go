@@ -149,6 +149,8 @@ func queueFull(b *bench) {
 
 // spoiler is the unit's registers; while armed it ruins the descriptor that is
 // submitted next, some descriptors before the tail.
+//
+//gommu:maysleep what it wraps may
 type spoiler struct {
 	vtd.Registers
 	mem   *pagetable.Memory

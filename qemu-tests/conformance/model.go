@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 
-	"gommu/internal/cacheline"
 	"gommu/iommu/model"
 	"gommu/iommu/vtd"
 	"gommu/pagetable"
+	"gommu/qemu-tests/rung"
 )
 
 // Where things are in the model's memory.
@@ -15,6 +15,7 @@ const (
 	modelBase   = 64 << 20 // bus address of the first byte
 	modelTables = 4 << 20
 	modelData   = 2 << 20
+	modelRoom   = 6 << 20 // 4 MiB of it are aligned
 )
 
 // ModelPlaces are the model in every mode: a unit that does not snoop and whose
@@ -31,32 +32,22 @@ func ModelPlaces() []Place {
 
 // modelRig is the model with its memory.
 type modelRig struct {
-	*model.Unit
+	*rung.Model
 	ram     []byte
 	devices [2]Device
-	stop    []func()
 }
 
 func openModel(m Mode, v Variant) (*modelRig, error) {
-	r := &modelRig{ram: make([]byte, modelTables+modelData)}
-	c := model.Config{
-		RAM: r.ram, RAMBase: modelBase, HostWidth: 40, Widths: []int{39, 48},
-		UnorderedFlushes: true, CachingMode: v.CachingMode, WriteBufferFlush: v.WriteBuffer,
-		Scalable: m != Legacy,
-	}
-	if v.Narrow {
-		c.Widths = []int{39}
-	}
+	r := &modelRig{ram: make([]byte, modelTables+modelData+modelRoom)}
 	var err error
-	if r.Unit, err = model.New(c); err != nil {
+	if r.Model, err = rung.NewModel(m, v, r.ram, modelBase); err != nil {
 		return nil, err
 	}
-	r.stop = []func(){cacheline.Watch(r.Flushed), cacheline.WatchFence(r.Fenced)}
 	r.devices = [2]Device{&modelDevice{r.Device(3 << 3), 3 << 3, [MaxTransfer]byte{}}, &modelDevice{r.Device(4 << 3), 4 << 3, [MaxTransfer]byte{}}}
 	return r, nil
 }
 
-func (r *modelRig) Registers() vtd.Registers { return r.Unit }
+func (r *modelRig) Registers() vtd.Registers { return r.Model }
 func (r *modelRig) Devices() [2]Device       { return r.devices }
 func (r *modelRig) Nowhere() uint64          { return 1 << 37 }
 
@@ -69,15 +60,12 @@ func (r *modelRig) Tables() []pagetable.Segment {
 }
 
 func (r *modelRig) Data() pagetable.Segment {
-	return pagetable.Segment{Bus: modelBase + modelTables, Mem: r.ram[modelTables:]}
+	return pagetable.Segment{Bus: modelBase + modelTables, Mem: r.ram[modelTables:][:modelData]}
 }
 
-func (r *modelRig) Close() error {
-	for _, f := range r.stop {
-		f()
-	}
-	r.stop = nil
-	return nil
+func (r *modelRig) Room() []pagetable.Segment {
+	const at = modelTables + modelData
+	return []pagetable.Segment{{Bus: modelBase + at, Mem: r.ram[at:]}}
 }
 
 // A modelDevice is a device of the model with a buffer. The model's DMA tells

@@ -5,19 +5,19 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
-	"strings"
 
 	"gommu/iommu/vtd"
 	"gommu/pagetable"
 	"gommu/pci"
 	"gommu/qemu-tests/provision"
 	"gommu/qemu-tests/qtest"
+	"gommu/qemu-tests/rung"
 	"gommu/vfio/edu"
 )
 
 // Where things are in the machine's RAM.
 const (
-	qtestMemory = 16 << 20
+	qtestMemory = 20 << 20
 	qtestTables = 4 << 20
 	qtestData   = 8 << 20
 )
@@ -46,13 +46,9 @@ type qtestRig struct {
 }
 
 func openQtest(ctx context.Context, q provision.QEMU, m Mode, v Variant) (*qtestRig, error) {
-	properties, err := QEMUUnit(q.Version, m, v)
+	c, err := rung.QtestConfig(q, m, v, qtestMemory)
 	if err != nil {
 		return nil, err
-	}
-	c := qtest.Config{QEMU: q.Path, Memory: qtestMemory, IOMMU: properties}
-	if v.Narrow {
-		c.AddressWidth = 39
 	}
 	rom, remove, err := romFile()
 	if err != nil {
@@ -71,28 +67,6 @@ func openQtest(ctx context.Context, q provision.QEMU, m Mode, v Variant) (*qtest
 		}
 	}
 	return r, nil
-}
-
-// QEMUUnit are the properties of QEMU's intel-iommu for a mode and a variant, but
-// for the width, or an Unavailable.
-func QEMUUnit(version string, m Mode, v Variant) (string, error) {
-	if v.WriteBuffer {
-		return "", Unavailable("QEMU's unit has no write buffers")
-	}
-	var p []string
-	if v.CachingMode {
-		p = append(p, "caching-mode=on")
-	}
-	major, _, _ := strings.Cut(version, ".")
-	switch {
-	case m == ScalableFirst && len(major) == 1:
-		return "", Unavailable("QEMU " + version + " walks no first-stage tables; 10.0 does")
-	case m == ScalableFirst:
-		p = append(p, "x-scalable-mode=on", "x-flts=on")
-	case m == ScalableSecond:
-		p = append(p, "x-scalable-mode=on")
-	}
-	return strings.Join(p, ","), nil
 }
 
 func (r *qtestRig) openDevice(i int) error {
@@ -122,6 +96,11 @@ func (r *qtestRig) Tables() []pagetable.Segment {
 
 func (r *qtestRig) Data() pagetable.Segment {
 	return pagetable.Segment{Bus: qtestData, Mem: r.m.RAM()[qtestData:][:size2M]}
+}
+
+func (r *qtestRig) Room() []pagetable.Segment {
+	const at = qtestData + size2M
+	return []pagetable.Segment{{Bus: at, Mem: r.m.RAM()[at:]}}
 }
 
 // ReadOnlyTable is the first device's option ROM, which holds the table.

@@ -5,35 +5,20 @@ import (
 
 	"gommu/iommu/vtd"
 	"gommu/pagetable"
+	"gommu/qemu-tests/rung"
 )
 
 // A Mode is the way from a device to its page table.
-type Mode string
+type Mode = rung.Mode
 
 const (
-	Legacy         Mode = "legacy"          // root and context tables, second stage
-	ScalableSecond Mode = "scalable-second" // PASID tables, second stage
-	ScalableFirst  Mode = "scalable-first"  // PASID tables, first stage
+	Legacy         = rung.Legacy
+	ScalableSecond = rung.ScalableSecond
+	ScalableFirst  = rung.ScalableFirst
 )
 
 // Modes are all modes.
-var Modes = []Mode{Legacy, ScalableSecond, ScalableFirst}
-
-// Stage is the stage of the mode's page tables.
-func (m Mode) Stage() pagetable.Stage {
-	if m == ScalableFirst {
-		return pagetable.FirstStage
-	}
-	return pagetable.SecondStage
-}
-
-// Unit is the mode that the driver is opened in.
-func (m Mode) Unit() vtd.Mode {
-	if m == Legacy {
-		return vtd.Legacy
-	}
-	return vtd.Scalable
-}
+var Modes = rung.Modes
 
 // A Place is where cases run: a rung in one mode.
 type Place struct {
@@ -49,17 +34,11 @@ type Place struct {
 
 // A Variant is what a case wants of the unit beyond the usual: 48 bits, and what
 // the rung has.
-type Variant struct {
-	CachingMode bool
-	Narrow      bool // 39 bits at most (MGAW)
-	WriteBuffer bool // needs write-buffer flushes (RWBF)
-}
+type Variant = rung.Variant
 
 // An Unavailable is the error of a Place that cannot open a variant, or of a rig
 // that cannot do something. It says why, and the case is skipped with that.
-type Unavailable string
-
-func (u Unavailable) Error() string { return string(u) }
+type Unavailable = rung.Unavailable
 
 // A Rig is a unit with what a case needs around it. When it is opened the unit
 // is off (not translating, its queue off), and the suite leaves it so between
@@ -75,6 +54,10 @@ type Rig interface {
 	// Data is memory that devices may reach: 2 MiB that lie together on the bus
 	// and are aligned to that, and nobody else uses.
 	Data() pagetable.Segment
+
+	// Room is more memory that devices may reach and nobody else uses, 4 MiB or more in
+	// segments of 2 MiB or more, which are aligned in this process to that.
+	Room() []pagetable.Segment
 
 	// Devices can do DMA through the unit. They have different requester ids
 	// below 0x80, which are bus 0, devices 0 to 15.

@@ -88,6 +88,8 @@ func (r brokenRig) Devices() [2]Device {
 
 // deafRegisters tell the unit of no invalidation: the wait descriptor is answered
 // by nobody.
+//
+//gommu:maysleep what it wraps may
 type deafRegisters struct{ vtd.Registers }
 
 func (r deafRegisters) Write64(off, v uint64) {
@@ -98,6 +100,8 @@ func (r deafRegisters) Write64(off, v uint64) {
 }
 
 // blindRegisters show no faults.
+//
+//gommu:maysleep what it wraps may
 type blindRegisters struct{ vtd.Registers }
 
 func (r blindRegisters) Read64(off uint64) uint64 {
