@@ -1,14 +1,15 @@
 # make test   sets up what is missing (QEMU, kernel: no root needed) and runs every test, real QEMU included
-# make check  the static part: format, vet, staticcheck, builds elsewhere, go.mod fresh
+# make check  the static part: format, vet, staticcheck, what must not sleep (nosleepvet), builds elsewhere, go.mod fresh
 # make race   the lock-free parts and the tables under the race detector (needs a C compiler)
 # make debug  the pool's debug builds: holders, poison, circles, and calls stopped in the middle
-# make mutate each invalidation, flush and ordering step of the driver and the tables left out in turn: a test has to notice
+# make mutate each invalidation, flush and ordering step of the driver, the tables and the domains left out in turn: a test has to notice
 # make soak   10^9 calls of the pool
+# make storm  a minute each of random maps, unmaps and DMA, on the model and on QEMU's unit
 # make bench  the benchmarks, peers in the same run
 
 GO ?= go
 
-.PHONY: all check test race debug mutate soak setup bench fuzz
+.PHONY: all check test race debug mutate soak storm setup bench fuzz
 
 all: check test
 
@@ -24,27 +25,32 @@ check:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt -w wants to change:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
+	$(GO) vet -vettool=$$($(GO) tool -n nosleepvet) ./...
 	GOOS=darwin GOARCH=arm64 $(GO) vet ./...
 	GOOS=windows $(GO) vet ./...
 	$(GO) mod tidy -diff
 	$(GO) mod verify
 
 race:
-	$(GO) test -race -count=1 -timeout 10m ./respool/... ./pagetable/... ./pci/... ./vfio/... ./iommu/...
+	$(GO) test -race -count=1 -timeout 10m ./respool/... ./pagetable/... ./pci/... ./vfio/... ./iommu/... ./internal/probe
 
 debug:
 	$(GO) vet -tags debug ./respool/...
 	$(GO) test -tags debug -count=1 -timeout 10m ./respool/...
 
 mutate:
-	$(GO) vet -tags mutate ./iommu/vtd ./pagetable
-	$(GO) test -tags mutate -count=1 -timeout 10m -run Mutation ./iommu/vtd ./pagetable
+	$(GO) vet -tags mutate ./iommu ./iommu/vtd ./pagetable
+	$(GO) test -tags mutate -count=1 -timeout 10m -run Mutation ./iommu ./iommu/vtd ./pagetable
 
 soak:
 	$(GO) test -count=1 -run Soak -timeout 60m ./respool -soak 1e9
 
+storm: export GOMMU_REQUIRE ?= qtest
+storm: setup
+	$(GO) test -count=1 -run Storm -timeout 30m ./qemu-tests/rung -args -storm 60s
+
 bench:
-	$(GO) test -run '^$$' -bench . -benchmem ./respool/... ./pagetable/...
+	$(GO) test -run '^$$' -bench . -benchmem ./respool/... ./pagetable/... ./iommu/...
 
 FUZZTIME ?= 30s
 fuzz:
