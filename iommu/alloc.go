@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"gommu/internal/probe"
 )
 
 // A Place says where a mapping or a buffer is to be. The zero value is anywhere.
@@ -45,7 +47,11 @@ func (d *Domain) Alloc(ctx context.Context, size int, dir Direction, p Place) (*
 	if err != nil {
 		return fail(err)
 	}
+	begin := probe.Begin(probe.Map)
 	m, err := d.mapAt(ctx, r, 0, uint64(size), dir, p)
+	if begin != 0 {
+		d.subject.tellMap(begin, m, uint64(size), dir, err)
+	}
 	if err != nil {
 		return fail(errors.Join(err, d.drop(r)))
 	}

@@ -39,6 +39,7 @@ func (d *Domain) attach(dev Device) error {
 		b.devices++
 	}
 	d.devices = append(d.devices, dev)
+	d.subject.attached(d.devices)
 	return nil
 }
 
@@ -69,10 +70,10 @@ func (d *Domain) detach(dev Device) error {
 			return err
 		}
 		b.devices--
-		d.devices = slices.Delete(d.devices, i, i+1) // it is detached, whatever becomes of the binding
+		d.forgetDevice(i) // it is detached, whatever becomes of the binding
 		return d.unbind(b)
 	}
-	d.devices = slices.Delete(d.devices, i, i+1)
+	d.forgetDevice(i)
 	return nil
 }
 
@@ -92,6 +93,11 @@ func (d *Domain) takeFrom(b *bound, dev Device) error {
 	return nil
 }
 
+func (d *Domain) forgetDevice(i int) {
+	d.devices = slices.Delete(d.devices, i, i+1)
+	d.subject.attached(d.devices)
+}
+
 func (d *Domain) attached(dev Device) int {
 	return slices.IndexFunc(d.devices, func(x Device) bool { return x.Source == dev.Source && x.Unit == dev.Unit })
 }
@@ -109,6 +115,9 @@ func (d *Domain) bind(u Unit) (*bound, error) {
 	x, err := u.Bind(d.table)
 	if err != nil {
 		return nil, err
+	}
+	if s, ok := x.(Subject); ok {
+		s.TraceAs(d.subject.number)
 	}
 	f.take()
 	started := f.started.Load()

@@ -39,7 +39,7 @@ func (d *Domain) mapForeign(mem []byte, dir Direction) (Mapping, error) {
 	case err != nil:
 		return Mapping{}, err
 	case d.table != nil:
-		return d.mapIn(x.r, x.off, n, dir, uint32(x.slot)+1)
+		return d.mapRegion(x.r, x.off, n, dir, uint32(x.slot)+1)
 	}
 	d.flushLines(x.r, x.off, n)
 	m, err := d.record(use{iova: x.r.iova + x.off, size: n, phase: phaseLive, dir: dir, slot: uint32(x.slot) + 1})

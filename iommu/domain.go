@@ -34,6 +34,7 @@ type Domain struct {
 	batches []pagetable.Batch
 	errs    hotErrors
 	check   *ledger // nil without Options.Check
+	subject subject
 
 	regions regionTable
 	rings   atomic.Pointer[[]*Ring] // by number less 1; nil where one was closed
@@ -42,6 +43,7 @@ type Domain struct {
 
 	flusher flusher
 	strays  atomic.Int32  // calls inside that have no shard
+	strayed atomic.Uint32 // what these have unmapped since the worker's last look, linked by record.next
 	late    atomic.Uint32 // records of windows that somebody who may sleep gives back
 
 	premapped *premapped  // nil with tables
@@ -73,7 +75,7 @@ const (
 	batchSlots      = 1 << 10 // unmaps of 2 MiB and more that wait for a flush, or are live
 )
 
-// domains counts those that were made, for salts.
+// domains counts those that were made.
 var domains atomic.Uint32
 
 // New returns an empty domain whose tables this process writes. It blocks.
@@ -97,7 +99,11 @@ func newDomain(mem Memory, opts Options) (*Domain, error) {
 	if mem == nil {
 		return nil, fmt.Errorf("%w: memory must be given", ErrOptions)
 	}
-	d := &Domain{opts: opts, mem: mem, salt: domains.Add(1) * 0x9e3779b9, stopped: make(chan struct{})}
+	number := domains.Add(1)
+	d := &Domain{opts: opts, mem: mem, salt: number * 0x9e3779b9, stopped: make(chan struct{})}
+	d.subject.number = uint64(number)
+	d.subject.attached(nil)
+	d.flusher.subject = &d.subject
 	d.rings.Store(new([]*Ring))
 	d.regions.init()
 	if opts.Check {

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"gommu/internal/cacheline"
+	"gommu/internal/probe"
 )
 
 // A flusher numbers the flushes of all of the domain and keeps count of them. A flush n is begun on each unit
@@ -19,10 +20,13 @@ type flusher struct {
 	done    atomic.Uint64
 	_       [cacheline.Size - 16]byte
 
+	// This is a cache line as well.
 	turn     atomic.Uint32 // 1 while somebody gives commands
 	failed   atomic.Bool   // a unit has failed: the worker sees to it
 	bindings atomic.Pointer[[]*bound]
-	_        [cacheline.Size - 16]byte
+	subject  *subject
+	begin    int64 // of who has the turn: when the flush under way was begun, 0 if nobody wants to be told of it
+	cover    cover
 }
 
 // A bound is a unit that the domain is known to.
@@ -64,18 +68,32 @@ func (f *flusher) advance(want uint64) {
 	started := f.started.Load()
 	if started < want && f.done.Load() == started {
 		started++
+		f.begin = probe.Begin(probe.Flush)
 		f.started.Store(started)
 	}
 	done := started
 	for _, b := range *f.bindings.Load() {
 		if err := b.advance(started); err != nil && err != ErrBusy {
 			b.err = err
-			f.failed.Store(true)
+			if !f.failed.Swap(true) && f.begin != 0 {
+				f.subject.tellFlush(f.begin, 0, 0, false)
+			}
 		}
 		done = min(done, b.done)
 	}
 	if done != f.done.Load() {
 		f.done.Store(done)
+		f.tell(done)
+	}
+}
+
+// tell tells of flush number n, which is done.
+//
+//gommu:nosleep
+func (f *flusher) tell(n uint64) {
+	count, bytes := f.cover.take(n)
+	if f.begin != 0 {
+		f.subject.tellFlush(f.begin, count, bytes, true)
 	}
 }
 
@@ -128,17 +146,20 @@ func (f *flusher) wait(n uint64) bool {
 	return true
 }
 
-// forget has all units forget a range, and spins until they have. It says whether
+// forget has all units forget the range of a burst, and spins until they have. It says whether
 // all did.
 //
 //gommu:nosleep
-func (f *flusher) forget(iova, size uint64, leavesOnly bool) bool {
-	ok := true
+func (f *flusher) forget(what *burst, leavesOnly bool) bool {
+	begin, ok := probe.Begin(probe.Flush), true
 	for _, b := range *f.bindings.Load() {
-		if err := b.forget(iova, size, leavesOnly); err != nil && f.bound(b) {
+		if err := b.forget(what.first, what.last-what.first+1, leavesOnly); err != nil && f.bound(b) {
 			f.failed.Store(true)
 			ok = false
 		}
+	}
+	if begin != 0 {
+		f.subject.tellFlush(begin, uint64(what.count), what.bytes, ok)
 	}
 	return ok
 }

@@ -35,10 +35,10 @@ func (d *Domain) mapAny(mem []byte, dir Direction) (Mapping, error) {
 			return m, err
 		}
 	}
-	return d.mapRegion(r, uint64(addr-r.start), n, dir)
+	return d.mapRegion(r, uint64(addr-r.start), n, dir, 0)
 }
 
-// mapPages is mapIn for what is nearly always so: memory that is contiguous on the bus, less than a table maps, and a window in
+// mapPages is mapRegion for what is nearly always so: memory that is contiguous on the bus, less than a table maps, and a window in
 // the shard. It does the same in fewer calls, which are what counts where the processor is emulated. If it is not so it says
 // that it has done nothing.
 //
@@ -98,17 +98,11 @@ func (d *Domain) MapBatch(mem [][]byte, dir Direction, out []Mapping) error {
 	return nil
 }
 
-// mapRegion maps n bytes of a region from off on, which lie in it.
+// mapRegion maps n bytes of a region from off on, which lie in it: memory of the user, or, if slot is not 0, of the bounce
+// buffer in slot-1, which it gives back if it fails.
 //
 //gommu:nosleep
-func (d *Domain) mapRegion(r *Region, off, n uint64, dir Direction) (Mapping, error) {
-	return d.mapIn(r, off, n, dir, 0)
-}
-
-// mapIn is mapRegion, for memory of the user or for the bounce buffer in slot-1, which it gives back if it fails.
-//
-//gommu:nosleep
-func (d *Domain) mapIn(r *Region, off, n uint64, dir Direction, slot uint32) (Mapping, error) {
+func (d *Domain) mapRegion(r *Region, off, n uint64, dir Direction, slot uint32) (Mapping, error) {
 	if r.dir&dir != dir {
 		return Mapping{}, d.refuse(opMap, Mapping{size: n}, ErrDirection)
 	}

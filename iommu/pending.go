@@ -1,6 +1,10 @@
 package iommu
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"gommu/internal/probe"
+)
 
 // push puts record n at the head of a list.
 //
@@ -24,7 +28,7 @@ func (d *Domain) leave(rec *record) error {
 	s := d.seize()
 	if s == nil {
 		s.unpin()
-		push(&d.shards[0].pending, d.records, n)
+		push(&d.strayed, d.records, n)
 		return nil
 	}
 	if push(&s.pending, d.records, n) == 0 {
@@ -87,6 +91,9 @@ func (d *Domain) moveOn(s *shard) (want uint64) {
 	stamp := d.flusher.started.Load()
 	if !keep(stepStamp) {
 		stamp = 0
+	}
+	if probe.On(probe.Flush) {
+		d.flusher.cover.add(stamp+1, uint64(s.count), s.bytes)
 	}
 	s.stamp.Store(stamp)
 	s.waiting.Store(list)
@@ -180,6 +187,7 @@ func (d *Domain) wanted(s *shard) uint64 {
 			stamp = other.stamp.Load()
 		} else if list = other.pending.Swap(0); list != 0 {
 			stamp = d.flusher.started.Load()
+			d.coverList(list, stamp+1)
 		}
 		if list != 0 {
 			s.stamp.Store(stamp)

@@ -1,6 +1,9 @@
 package iommu
 
-import "gommu/internal/procpin"
+import (
+	"gommu/internal/probe"
+	"gommu/internal/procpin"
+)
 
 // Map and Unmap of a premapped domain for the case that is nearly all: memory of one region, a free record of the processor's own, no
 // cache lines to flush. They do what mapPremapped and unmapPremapped do, in fewer instructions: these count where the
@@ -24,6 +27,9 @@ const (
 //
 //gommu:nosleep
 func (d *Domain) Map(mem []byte, dir Direction) (Mapping, error) {
+	if begin := probe.Begin(probe.Map); begin != 0 {
+		return d.mapTraced(begin, mem, dir)
+	}
 	if !d.quick {
 		return d.mapAny(mem, dir)
 	}
@@ -90,6 +96,9 @@ func (d *Domain) another(s *shard) *record {
 //
 //gommu:nosleep
 func (d *Domain) Unmap(m Mapping) error {
+	if begin := probe.Begin(probe.Unmap); begin != 0 {
+		return d.unmapTraced(begin, m)
+	}
 	if uint(m.number)-1 < uint(d.owned) {
 		rec := &d.records[m.number]
 		state := rec.state.Load()

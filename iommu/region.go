@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gommu/internal/probe"
 	"gommu/iommu/iova"
 	"gommu/pagetable"
 )
@@ -197,13 +198,23 @@ func (r *Region) undo() error {
 //
 //gommu:nosleep
 func (r *Region) Map(off, size uint64, dir Direction) (Mapping, error) {
+	if begin := probe.Begin(probe.Map); begin != 0 {
+		m, err := r.mapPart(off, size, dir)
+		r.d.subject.tellMap(begin, m, size, dir, err)
+		return m, err
+	}
+	return r.mapPart(off, size, dir)
+}
+
+//gommu:nosleep
+func (r *Region) mapPart(off, size uint64, dir Direction) (Mapping, error) {
 	if size == 0 || !dir.valid() {
 		return Mapping{}, r.d.refuse(opMap, Mapping{size: size}, wrong(size, dir))
 	}
 	if off >= r.size || size > r.size-off {
 		return Mapping{}, r.d.refuse(opMap, Mapping{size: size}, ErrRange)
 	}
-	return r.d.mapRegion(r, off, size, dir)
+	return r.d.mapRegion(r, off, size, dir, 0)
 }
 
 // Close unpins the memory; in a premapped domain the devices reach it until then. While something of it is mapped it

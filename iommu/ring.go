@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"gommu/internal/probe"
 	"gommu/iommu/iova"
 	"gommu/pagetable"
 )
@@ -21,6 +22,7 @@ type Ring struct {
 	burst int
 
 	pending burst // what was unmapped since the last flush
+	telling bool  // Map is called by mapTraced
 }
 
 // RingOptions configure a Ring.
@@ -93,6 +95,9 @@ func (r *Ring) Map(mem []byte, dir Direction) (Mapping, error) {
 	if d.table == nil {
 		return d.Map(mem, dir)
 	}
+	if probe.On(probe.Map) && !r.telling {
+		return r.mapTraced(mem, dir)
+	}
 	if n == 0 || !dir.valid() {
 		return Mapping{}, d.refuse(opMap, Mapping{size: n}, wrong(n, dir))
 	}
@@ -122,6 +127,9 @@ func (r *Ring) Map(mem []byte, dir Direction) (Mapping, error) {
 func (r *Ring) MapSG(list [][]byte, dir Direction, l ListLimits, out []Piece) (Mapping, int, error) {
 	if r.id == 0 {
 		return Mapping{}, 0, r.d.refuse(opMapSG, Mapping{}, ErrClosed)
+	}
+	if begin := probe.Begin(probe.Map); begin != 0 {
+		return r.d.listTraced(begin, r, list, dir, l, out)
 	}
 	return r.d.mapList(r, list, dir, l, out)
 }
@@ -198,6 +206,9 @@ func (r *Ring) Unmap(m Mapping) error {
 	if d.table == nil {
 		return d.Unmap(m)
 	}
+	if begin := probe.Begin(probe.Unmap); begin != 0 {
+		return r.unmapTraced(begin, m)
+	}
 	rec, err := d.claim(m, r.id)
 	if err != nil {
 		return err
@@ -233,7 +244,7 @@ func (r *Ring) Flush() error {
 	if p.count == 0 {
 		return nil
 	}
-	if keep(stepBurst) && !d.flusher.forget(p.first, p.last-p.first+1, true) {
+	if keep(stepBurst) && !d.flusher.forget(p, true) {
 		return d.errs.flush
 	}
 	for n := p.head; n != 0; {

@@ -1,6 +1,10 @@
 package iommu
 
-import "strconv"
+import (
+	"strconv"
+
+	"gommu/internal/probe"
+)
 
 // A Piece is a run of IOVAs for one entry of a device's list.
 type Piece struct{ IOVA, Size uint64 }
@@ -20,6 +24,9 @@ type ListLimits struct {
 //
 //gommu:nosleep
 func (d *Domain) MapSG(list [][]byte, dir Direction, l ListLimits, out []Piece) (Mapping, int, error) {
+	if begin := probe.Begin(probe.Map); begin != 0 {
+		return d.listTraced(begin, nil, list, dir, l, out)
+	}
 	return d.mapList(nil, list, dir, l, out)
 }
 

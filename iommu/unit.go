@@ -48,5 +48,9 @@ type Binding interface {
 	Close() error
 }
 
+// A Subject is a Binding that reports faults of its devices to tracers, and is told
+// by which number these know the domain. It need not be one.
+type Subject interface{ TraceAs(domain uint64) }
+
 // A Ticket names a flush that was begun. Later ones are larger.
 type Ticket uint64

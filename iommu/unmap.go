@@ -1,6 +1,9 @@
 package iommu
 
-import "gommu/pagetable"
+import (
+	"gommu/internal/probe"
+	"gommu/pagetable"
+)
 
 // unmapAny is Unmap.
 //
@@ -46,6 +49,7 @@ func (d *Domain) UnmapBatch(list []Mapping) error {
 //gommu:nosleep
 func (d *Domain) unmapTogether(list []Mapping) (first error) {
 	var all burst
+	begin := probe.Begin(probe.Unmap) // all are told of or none
 	for _, m := range list {
 		rec, err := d.claim(m, 0)
 		if err == nil {
@@ -56,6 +60,9 @@ func (d *Domain) unmapTogether(list []Mapping) (first error) {
 				all.tables = all.tables || tables
 			}
 		}
+		if err != nil && begin != 0 {
+			d.subject.tellUnmap(begin, m, 0, err)
+		}
 		if err != nil && first == nil {
 			first = err
 		}
@@ -63,7 +70,10 @@ func (d *Domain) unmapTogether(list []Mapping) (first error) {
 	if all.count == 0 {
 		return first
 	}
-	ok := !keep(stepStrict) || d.flusher.forget(all.first, all.last-all.first+1, !all.tables || !keep(stepTables))
+	ok := !keep(stepStrict) || d.flusher.forget(&all, !all.tables || !keep(stepTables))
+	if begin != 0 {
+		d.tellTogether(begin, &all, ok)
+	}
 	for n := all.head; n != 0; {
 		rec := &d.records[n]
 		n = rec.next
@@ -83,6 +93,7 @@ func (d *Domain) unmapTogether(list []Mapping) (first error) {
 type burst struct {
 	head        uint32
 	count       int
+	bytes       uint64 // of the windows
 	first, last uint64
 	tables      bool // went out of use
 }
@@ -97,6 +108,7 @@ func (b *burst) add(rec *record) {
 	b.first, b.last = min(b.first, w.Start), max(b.last, last)
 	rec.next, b.head = b.head, w.Number
 	b.count++
+	b.bytes += w.Size
 }
 
 // remove takes away what is mapped in the window of a record whose phase is
@@ -115,7 +127,9 @@ func (d *Domain) remove(rec *record) error {
 	if d.opts.Flush.Policy == Batched {
 		return d.leave(rec)
 	}
-	if !keep(stepStrict) || d.flusher.forget(rec.win.Start, rec.win.Size, !tables || !keep(stepTables)) {
+	w := rec.win
+	one := burst{count: 1, bytes: w.Size, first: w.Start, last: w.Start + w.Size - 1}
+	if !keep(stepStrict) || d.flusher.forget(&one, !tables || !keep(stepTables)) {
 		d.done(rec)
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"gommu/internal/probe"
 	"gommu/iommu/iova"
 )
 
@@ -22,7 +23,11 @@ func (d *Domain) MapWait(ctx context.Context, mem []byte, dir Direction, p Place
 	if n == 0 || !dir.valid() {
 		return Mapping{}, d.refuse(opMap, Mapping{size: n}, wrong(n, dir))
 	}
+	begin := probe.Begin(probe.Map)
 	m, err := d.mapWait(ctx, mem, dir, p)
+	if begin != 0 {
+		d.subject.tellMap(begin, m, n, dir, err)
+	}
 	if err != nil {
 		return Mapping{}, d.wrap(opMap, p.IOVA, n, err)
 	}

@@ -51,8 +51,14 @@ func (d *Domain) gather(all bool) (want uint64) {
 			if !keep(stepGather) {
 				stamp = 0
 			}
+			d.coverList(head, stamp+1)
 			w.lists = append(w.lists, flushed{head, stamp})
 		}
+	}
+	if head := d.strayed.Swap(0); head != 0 {
+		stamp := d.flusher.started.Load()
+		d.coverList(head, stamp+1)
+		w.lists = append(w.lists, flushed{head, stamp})
 	}
 	for _, l := range w.lists {
 		want = max(want, l.stamp+1)

@@ -3,6 +3,7 @@ package probe
 import (
 	"math/rand/v2"
 	"sync/atomic"
+	"time"
 )
 
 // A Point is the number of a probe.
@@ -49,11 +50,41 @@ var table = struct {
 	Version, uint32(Points), [Points]uint32{Off, Off, Off, Off, Off, Off, Off, Off, Off, Off, Off},
 }
 
-// On says whether somebody traces a probe. Only then its function is called, and what
-// it is to be told has to be found out.
+// on says whether somebody traces a probe.
 //
 //gommu:nosleep
-func On(p Point) bool { return atomic.LoadUint32(&table.words[p]) != Off }
+func on(p Point) bool { return atomic.LoadUint32(&table.words[p]) != Off }
+
+// Begin is where a call begins at whose end a probe may be: it returns the time, or 0 if nobody
+// wants to be told of this call, which is all that an untraced call does.
+//
+//gommu:nosleep
+func Begin(p Point) int64 {
+	if !On(p) {
+		return 0
+	}
+	return begin()
+}
+
+//gommu:nosleep
+func begin() int64 {
+	if !Sampled() {
+		return 0
+	}
+	return now()
+}
+
+// Since is for how many nanoseconds a call has been under way that began at begin.
+//
+//gommu:nosleep
+func Since(begin int64) uint64 { return uint64(now() - begin) }
+
+var start = time.Now()
+
+// now is the monotonic clock, in nanoseconds; never 0.
+//
+//gommu:nosleep
+func now() int64 { return int64(time.Since(start)) + 1 } //gommu:trust one look at the clock, which needs no system call
 
 // Sampled says whether this call of a probe that is on is one of those that the tracer wants to see:
 // one in 2^k at random, where the bits of k are the words from SampleBit0 on. The cost of

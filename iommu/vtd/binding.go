@@ -23,6 +23,8 @@ type Binding struct {
 	table   Table
 	covered atomic.Pointer[coverage] // nil once closed
 
+	subject uint64 // by which number tracers know the domain, 0 without; only who holds Unit.mu touches it
+
 	// doubted is like Unit.doubted for this domain alone: a device did not
 	// answer, and the unit goes on for others. Only who holds Unit.mu stores it.
 	doubted atomic.Uint64
@@ -60,6 +62,13 @@ func (u *Unit) bind(t Table) (*Binding, error) {
 
 // DomainID is the tag of the unit's caches. Other calls of Unit take it too.
 func (b *Binding) DomainID() uint16 { return b.id }
+
+// TraceAs says by which number tracers know the domain: see iommu.Subject.
+func (b *Binding) TraceAs(domain uint64) {
+	b.u.mu.Lock()
+	defer b.u.mu.Unlock()
+	b.subject = domain
+}
 
 // Attach is Unit.Attach.
 func (b *Binding) Attach(source uint16) error {

@@ -1,6 +1,10 @@
 package vtd
 
-import "fmt"
+import (
+	"fmt"
+
+	"gommu/internal/probe"
+)
 
 // A Fault is a DMA, or an interrupt, that the unit blocked.
 type Fault struct {
@@ -111,6 +115,9 @@ func (u *Unit) Faults() (faults []Fault, overflow bool, err error) {
 		return nil, false, &OpError{Op: "read faults", Err: ErrClosed}
 	}
 	faults, overflow, err = u.drainFaults()
+	if probe.On(probe.Fault) {
+		u.tellFaults(faults, overflow)
+	}
 	if err != nil {
 		err = &OpError{Op: "read faults", Err: err}
 	}
