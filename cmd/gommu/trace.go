@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -27,8 +28,12 @@ type tracing struct {
 	interval time.Duration // 0: only at the end
 	count    int           // of intervals; 0: no limit
 	asJSON   bool
-	devices  bool
-	results  bool
+	live     bool
+	listen   string
+	by       []string
+	group    grouping
+	devices  []string
+	only     map[trace.Source]bool // empty: all
 }
 
 func newTrace() *cobra.Command {
@@ -41,8 +46,15 @@ and prints histograms of how long they took: at the end, which is Ctrl-C, --dura
 interval (seconds), count times. Counting is done in the kernel. Nothing has to be told to the
 programs, which may be stripped, and with --binary may start later.
 
-A call that is seen costs its caller some microseconds: --sample 1/16 lets the other 15 of 16 go without.
+A call that is seen costs its caller about a microsecond: --sample 1/16 lets the other 15 of 16 go without.
 It needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN.`,
+		Example: `  gommu trace --pid 4711 --by device           a histogram for each operation and device, at Ctrl-C
+  gommu trace --binary ./driver 1 10           ten of them, one a second
+  gommu trace --kernel --live                  who maps most, as it happens
+  gommu trace --kernel --by size --json        for other programs
+  gommu trace --pid 4711 --slower 10us         with the stacks of the slowest calls
+  gommu trace --kernel --listen :9464          for Prometheus, under /metrics
+  gommu trace faults --kernel                  faults as they come`,
 		Args: cobra.MaximumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := r.parse(args); err != nil {
@@ -52,9 +64,12 @@ It needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN.`,
 		},
 	}
 	r.flags(cmd)
-	cmd.Flags().BoolVar(&r.devices, "devices", false, "one histogram a device (or pool)")
-	cmd.Flags().BoolVar(&r.results, "results", false, "one histogram a result")
-	cmd.Flags().DurationVar(&r.opts.SlowerThan, "slower", 0, "list the slowest calls that took at least that long, with their stacks")
+	f := cmd.Flags()
+	f.StringSliceVar(&r.by, "by", nil, "one histogram for each of these, one or more of device (or pool), size, result, process")
+	f.DurationVar(&r.opts.SlowerThan, "slower", 0, "list the slowest calls that took at least that long, with their stacks")
+	f.BoolVarP(&r.live, "live", "l", false, "show who calls most, anew each interval (without one each second)")
+	f.StringVar(&r.listen, "listen", "", "serve the histograms to Prometheus there, under /metrics, as :9464")
+	cmd.MarkFlagsMutuallyExclusive("live", "json")
 	cmd.AddCommand(newTraceFaults())
 	return cmd
 }
@@ -65,25 +80,34 @@ func (r *tracing) flags(cmd *cobra.Command) {
 	f.IntVarP(&r.opts.PID, "pid", "p", 0, "a running process")
 	f.StringVar(&r.opts.Binary, "binary", "", "the file of a program: all its processes, those that start later too")
 	f.BoolVar(&r.opts.Kernel, "kernel", false, "the kernel's IOMMU functions and events and VFIO's calls; with --pid only for that process")
+	f.StringSliceVarP(&r.devices, "device", "d", nil, "only what is for these devices, as 00:03.0")
 	f.StringVar(&r.sample, "sample", "1/1", "see one in so many of a program's calls, at random: 1/N, N a power of 2")
 	f.DurationVar(&r.duration, "duration", 0, "end after that time")
 	f.BoolVarP(&r.asJSON, "json", "j", false, "print JSON, one object a line")
 }
 
-// parse reads the arguments interval and count, and the rate.
-func (r *tracing) parse(args []string) error {
+// parse reads the arguments interval and count, and what flags are made of.
+func (r *tracing) parse(args []string) (err error) {
 	if r.opts.PID == 0 && r.opts.Binary == "" && !r.opts.Kernel {
 		return errors.New("nothing to trace: give --pid, --binary or --kernel")
 	}
-	one, n, ok := strings.Cut(r.sample, "/")
-	if !ok {
-		one, n = "1", r.sample
+	if r.opts.Sample, err = parseSample(r.sample); err != nil {
+		return err
 	}
-	sample, err := strconv.Atoi(n)
-	if one != "1" || err != nil || sample < 1 {
-		return fmt.Errorf("--sample %s: it is 1/N, as 1/16", r.sample)
+	if r.group, err = parseGrouping(r.by); err != nil {
+		return err
 	}
-	r.opts.Sample = sample
+	r.only = map[trace.Source]bool{}
+	for _, d := range r.devices {
+		s, err := trace.ParseSource(d)
+		if err != nil {
+			return fmt.Errorf("--device: %w", err)
+		}
+		r.only[s] = true
+	}
+	if r.live {
+		r.interval = time.Second
+	}
 	if len(args) > 0 {
 		seconds, err := strconv.ParseFloat(args[0], 64)
 		if err != nil || !(seconds >= 0.001 && seconds <= 1e9) {
@@ -99,12 +123,37 @@ func (r *tracing) parse(args []string) error {
 	return nil
 }
 
+func parseSample(text string) (int, error) {
+	one, n, ok := strings.Cut(text, "/")
+	if !ok {
+		one, n = "1", text
+	}
+	sample, err := strconv.Atoi(n)
+	if one != "1" || err != nil || sample < 1 {
+		return 0, fmt.Errorf("--sample %s: it is 1/N, as 1/16", text)
+	}
+	return sample, nil
+}
+
+// A session is an open tracer and for how long it is wanted.
+type session struct {
+	*trace.Tracer
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
 // open attaches and says so.
-func (r *tracing) open(ctx context.Context, notes io.Writer) (*trace.Tracer, context.Context, context.CancelFunc, error) {
+func (r *tracing) open(ctx context.Context, notes io.Writer) (*session, error) {
 	_ = rlimit.RemoveMemlock() // of old kernels; where it matters and fails Open says so
 	t, err := trace.Open(r.opts)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
+	}
+	s := &session{Tracer: t}
+	if r.duration > 0 {
+		s.ctx, s.cancel = context.WithTimeout(ctx, r.duration)
+	} else {
+		s.ctx, s.cancel = context.WithCancel(ctx)
 	}
 	fmt.Fprintln(notes, "Tracing. Ctrl-C ends it.")
 	if s, err := t.Snapshot(); err == nil {
@@ -112,16 +161,16 @@ func (r *tracing) open(ctx context.Context, notes io.Writer) (*trace.Tracer, con
 			fmt.Fprintf(notes, "not traced: %s: %s\n", m.Name, m.Why)
 		}
 	}
-	var cancel context.CancelFunc
-	if r.duration > 0 {
-		ctx, cancel = context.WithTimeout(ctx, r.duration)
-	} else {
-		ctx, cancel = context.WithCancel(ctx)
-	}
 	if r.opts.PID != 0 {
-		go awaitEnd(ctx, r.opts.PID, cancel)
+		go awaitEnd(s.ctx, r.opts.PID, s.cancel)
 	}
-	return t, ctx, cancel, nil
+	return s, nil
+}
+
+// Close ends it.
+func (s *session) Close() error {
+	s.cancel()
+	return s.Tracer.Close()
 }
 
 // awaitEnd calls ended when a process has ended, or ctx.
@@ -153,69 +202,111 @@ func alive(pid int) bool {
 }
 
 func (r *tracing) run(ctx context.Context, w, notes io.Writer) (err error) {
-	t, ctx, cancel, err := r.open(ctx, notes)
+	var l net.Listener
+	if r.listen != "" {
+		if l, err = net.Listen("tcp", r.listen); err != nil {
+			return fmt.Errorf("--listen: %w", err)
+		}
+		defer l.Close()
+	}
+	t, err := r.open(ctx, notes)
 	if err != nil {
 		return err
 	}
-	defer cancel()
 	defer func() { err = errors.Join(err, t.Close()) }()
-	slow := &slowest{}
+	if l != nil {
+		fmt.Fprintf(notes, "Metrics are at http://%v/metrics\n", l.Addr())
+		defer r.serve(l, t)()
+	}
+	slow := &slowest{wanted: r.wanted}
 	read := make(chan error, 1)
-	go func() { read <- slow.read(ctx, t) }()
-	last, err := r.intervals(ctx, w, t)
+	go func() { read <- slow.read(t.ctx, t.Tracer) }()
+	shown, err := r.intervals(w, t)
 	if err != nil {
 		return err
 	}
-	cancel()
+	t.cancel()
 	if err := <-read; err != nil {
 		return err
 	}
-	s, err := t.Snapshot()
+	s, err := r.snapshot(t.Tracer)
 	if err != nil {
 		return err
 	}
 	if r.asJSON {
-		return r.json(w, s, last, slow.list)
+		return printJSON(w, s, slow.list)
 	}
-	return r.totals(w, s, last, slow.list)
+	return r.totals(w, s, shown, slow.list)
 }
 
-// intervals prints each interval until ctx or their count ends, and returns whether it printed any.
-func (r *tracing) intervals(ctx context.Context, w io.Writer, t *trace.Tracer) (any bool, err error) {
+// wanted says whether what is for a source shall be shown. Pools are for no device.
+func (r *tracing) wanted(o trace.Operation, s trace.Source) bool {
+	return len(r.only) == 0 || !o.OfPool() && r.only[s]
+}
+
+// snapshot is one of what is wanted.
+func (r *tracing) snapshot(t *trace.Tracer) (trace.Snapshot, error) {
+	s, err := t.Snapshot()
+	if err != nil {
+		return s, err
+	}
+	all := s.Tallies
+	s.Tallies = nil
+	for _, l := range all {
+		if r.wanted(l.Operation, l.Source) {
+			s.Tallies = append(s.Tallies, l)
+		}
+	}
+	return s, nil
+}
+
+// intervals prints each interval until the session or their count ends, and returns whether it printed any histograms.
+func (r *tracing) intervals(w io.Writer, t *session) (any bool, err error) {
 	if r.interval == 0 {
-		<-ctx.Done()
+		<-t.ctx.Done()
 		return false, nil
 	}
 	tick := time.NewTicker(r.interval)
 	defer tick.Stop()
-	var before trace.Snapshot
+	before, err := r.snapshot(t.Tracer)
+	if err != nil {
+		return false, err
+	}
+	before.At, before.Tallies = before.Opened, nil // the first interval has what there was before it
 	for n := 0; r.count == 0 || n < r.count; n++ {
 		select {
-		case <-ctx.Done():
-			return true, nil
+		case <-t.ctx.Done():
+			return !r.live, nil
 		case <-tick.C:
 		}
-		s, err := t.Snapshot()
+		s, err := r.snapshot(t.Tracer)
 		if err != nil {
 			return true, err
 		}
-		d := s.Since(before)
+		if err := r.interim(w, s.Since(before), s.At.Sub(before.At)); err != nil {
+			return true, err
+		}
 		before = s
-		if r.asJSON {
-			err = json.NewEncoder(w).Encode(d)
-		} else {
-			fmt.Fprintf(w, "%s\n", s.At.Format(time.TimeOnly))
-			err = r.histograms(w, d)
-		}
-		if err != nil {
-			return true, err
-		}
 	}
-	return true, nil
+	return !r.live, nil
 }
 
-// json is the end: the totals of it all.
-func (r *tracing) json(w io.Writer, s trace.Snapshot, _ bool, slow []trace.Event) error {
+// interim prints what happened in an interval.
+func (r *tracing) interim(w io.Writer, s trace.Snapshot, during time.Duration) error {
+	switch {
+	case r.asJSON:
+		return json.NewEncoder(w).Encode(s)
+	case r.live:
+		return frame(w, s, during)
+	}
+	if _, err := fmt.Fprintf(w, "%s\n", s.At.Format(time.TimeOnly)); err != nil {
+		return err
+	}
+	return r.histograms(w, s)
+}
+
+// printJSON is the end: the totals of it all.
+func printJSON(w io.Writer, s trace.Snapshot, slow []trace.Event) error {
 	return json.NewEncoder(w).Encode(struct {
 		trace.Snapshot
 		Total bool          `json:"total"`

@@ -12,14 +12,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"gommu/iommu/trace"
-	"gommu/iommu/vtd"
 )
 
 func newTraceFaults() *cobra.Command {
 	r := &tracing{}
 	cmd := &cobra.Command{
 		Use:   "faults",
-		Short: "Print the faults that programs take from their units, as they come",
+		Short: "Print faults as they come: those that programs take from their units, and those that the kernel takes",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := r.parse(nil); err != nil {
@@ -33,20 +32,22 @@ func newTraceFaults() *cobra.Command {
 }
 
 func (r *tracing) faults(ctx context.Context, w, notes io.Writer) (err error) {
-	t, ctx, cancel, err := r.open(ctx, notes)
+	t, err := r.open(ctx, notes)
 	if err != nil {
 		return err
 	}
-	defer cancel()
 	defer func() { err = errors.Join(err, t.Close()) }()
 	n := 0
 	for {
-		e, err := t.Read(ctx)
+		e, err := t.Read(t.ctx)
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 			break
 		}
 		if err != nil {
 			return err
+		}
+		if !r.wanted(e.Operation, e.Source) {
+			continue
 		}
 		n++
 		if err := r.fault(w, e); err != nil {
@@ -64,23 +65,36 @@ func (r *tracing) faults(ctx context.Context, w, notes io.Writer) (err error) {
 // fault prints one.
 func (r *tracing) fault(w io.Writer, e trace.Event) error {
 	if r.asJSON {
-		return json.NewEncoder(w).Encode(e)
+		return json.NewEncoder(w).Encode(struct {
+			trace.Event
+			Text string `json:"text"`
+		}{e, eventText(e)})
 	}
-	if e.Operation == trace.EventFault {
-		_, err := fmt.Fprintf(w, "%v IOVA %#x, in the kernel\n", e.At, e.IOVA)
-		return err
+	_, err := fmt.Fprintf(w, "%v %s\n", e.At, eventText(e))
+	return err
+}
+
+// eventText is one line for people.
+func eventText(e trace.Event) string {
+	text := ""
+	switch {
+	case e.Fault == nil && e.Operation == trace.Fault:
+		text = "a unit had no room for faults"
+	case e.Fault == nil:
+		text = fmt.Sprintf("%v, IOVA %#x", e.Operation, e.IOVA)
+	default:
+		text = e.Fault.String()
 	}
-	access := "read"
-	if e.Write {
-		access = "write"
+	switch {
+	case e.Operation == trace.KernelFault:
+		text += fmt.Sprintf("; device %v, taken by the kernel", e.Source)
+	case e.Domain != 0:
+		text += fmt.Sprintf("; domain %d of process %d", e.Domain, e.Process)
+	default:
+		text += fmt.Sprintf("; process %d", e.Process)
 	}
-	text := fmt.Sprintf("%v device %v %s IOVA %#x: %s (%#x), domain %d, process %d %s", e.At, e.Source, access, e.IOVA, vtd.Reason(e.Result), e.Result, e.Domain, e.Process, nameOf(e.Process))
-	if e.Paged {
-		text += fmt.Sprintf(", PASID %#x", e.PASID)
-	}
-	if e.Skipped {
+	if e.Skipped && e.Fault != nil {
 		text += "; the unit had no room for those after it"
 	}
-	_, err := fmt.Fprintln(w, text)
-	return err
+	return text
 }

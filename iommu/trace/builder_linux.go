@@ -8,10 +8,13 @@ import (
 	"github.com/cilium/ebpf/asm"
 )
 
-// A builder writes one program. R6 is its context throughout, R8 a duration, R9 a size; R7 a tally.
+// A builder writes one program. R6 is its context throughout, R8 a duration, R9 a size; R7 is for what
+// a call of the kernel's functions must not overwrite.
 type builder struct {
 	asm.Instructions
-	labels int
+	t         *Tracer
+	operation Operation
+	labels    int
 }
 
 func (b *builder) add(ins ...asm.Instruction) { b.Instructions = append(b.Instructions, ins...) }
@@ -25,6 +28,20 @@ func (b *builder) label() string {
 // land puts a label here.
 func (b *builder) land(label string) {
 	b.add(asm.Mov.Reg(asm.R6, asm.R6).WithSymbol(label)) // nothing, with a name
+}
+
+// word is where one of the free words is.
+func word(i int16) int16 { return freeAt + 8*i }
+
+// store and fetch are for words of the stack.
+func (b *builder) store(at int16, from asm.Register) {
+	b.add(asm.StoreMem(asm.RFP, at, from, asm.DWord))
+}
+func (b *builder) fetch(to asm.Register, at int16) { b.add(asm.LoadMem(to, asm.RFP, at, asm.DWord)) }
+
+// argument loads a parameter of a kernel's function.
+func (b *builder) argument(to asm.Register, i int) {
+	b.add(asm.LoadMem(to, asm.R6, int16(8*i), asm.DWord))
 }
 
 // log2 puts the logarithm of v, 0 for 0, into to; it overwrites v and t. There are no branches in it: with them the
@@ -48,7 +65,7 @@ func (b *builder) log2(to, v, t asm.Register) {
 func (b *builder) clear(at int16, n int) {
 	b.add(asm.Mov.Imm(asm.R1, 0))
 	for i := range n / 8 {
-		b.add(asm.StoreMem(asm.RFP, at+int16(8*i), asm.R1, asm.DWord))
+		b.store(at+int16(8*i), asm.R1)
 	}
 }
 
@@ -58,6 +75,27 @@ func (b *builder) call(fn asm.BuiltinFunc, fd int, key int16) {
 		asm.LoadMapPtr(asm.R1, fd),
 		asm.Mov.Reg(asm.R2, asm.RFP),
 		asm.Add.Imm(asm.R2, int32(key)),
+		fn.Call(),
+	)
+}
+
+// read copies n bytes of the kernel's memory, or of its devices', from R3 and offset on, into a word of the stack. What cannot be
+// read is 0.
+func (b *builder) read(at int16, n int32, offset uint32) {
+	b.peek(asm.FnProbeReadKernel, at, n, offset)
+}
+
+// readUser is read of the process's memory.
+func (b *builder) readUser(at int16, n int32, offset uint32) {
+	b.peek(asm.FnProbeReadUser, at, n, offset)
+}
+
+func (b *builder) peek(fn asm.BuiltinFunc, at int16, n int32, offset uint32) {
+	b.clear(at, 8)
+	b.add(
+		asm.Add.Imm(asm.R3, int32(offset)),
+		asm.Mov.Reg(asm.R1, asm.RFP), asm.Add.Imm(asm.R1, int32(at)),
+		asm.Mov.Imm(asm.R2, n),
 		fn.Call(),
 	)
 }

@@ -1,6 +1,11 @@
 package trace
 
-import "time"
+import (
+	"time"
+
+	"gommu/internal/probe"
+	"gommu/iommu/vtd"
+)
 
 // An Event is a fault, or a call that took longer than Options.SlowerThan.
 type Event struct {
@@ -9,17 +14,18 @@ type Event struct {
 	Result    uint16        `json:"result"` // as in Tally; of a fault the reason
 	Process   uint32        `json:"process"`
 	Thread    uint32        `json:"thread"`
-	Domain    uint64        `json:"domain,omitempty"`
+	Domain    uint64        `json:"domain,omitempty"` // its number in the process
 	Source    Source        `json:"source"`
 	IOVA      uint64        `json:"iova"`
 	Size      uint64        `json:"size,omitempty"`
+	Items     uint64        `json:"items,omitempty"`
+	Direction Direction     `json:"direction,omitempty"`
 	Time      time.Duration `json:"ns,omitempty"`
 
-	// Of a fault of the library's.
-	Write   bool   `json:"write,omitempty"`
-	PASID   uint64 `json:"pasid,omitempty"`
-	Paged   bool   `json:"has_pasid,omitempty"` // PASID counts
-	Skipped bool   `json:"skipped,omitempty"`   // the unit had no room for the faults after it
+	// Fault is what a unit recorded, of the operations Fault and KernelFault.
+	Fault *vtd.Fault `json:"fault,omitempty"`
+	// Skipped says that the unit had no room for faults after this one, or after one that the kernel took together with it.
+	Skipped bool `json:"skipped,omitempty"`
 
 	// Stack is return addresses, the innermost first: in the process, or in the kernel for its calls.
 	Stack []uint64 `json:"stack,omitempty"`
@@ -32,15 +38,34 @@ func (n *note) event() Event {
 		Process: n.Process, Thread: n.Thread,
 		Domain: n.Domain, Source: Source(n.Source), IOVA: n.IOVA,
 	}
-	switch e.Operation {
-	case Fault:
-		e.Write, e.Paged, e.Skipped = n.Time&1 != 0, n.Time&2 != 0, n.Time&4 != 0
-		e.PASID = n.Size
+	switch {
+	case e.Operation == Fault:
+		e.Skipped = n.Extra&probe.AccessLost != 0
+		if e.Source != Several { // else it is only that: there was no room
+			e.Fault = n.fault()
+		}
+	case e.Operation == KernelFault:
+		f, _ := vtd.DecodeFault(n.IOVA, n.Time)
+		e.Fault, e.IOVA, e.Skipped = &f, f.IOVA, n.Extra&statusOverflow != 0
+	case e.Operation.Items() != "":
+		e.Size, e.Time, e.Items = n.Size, time.Duration(n.Time), n.Extra
 	default:
-		e.Size, e.Time = n.Size, time.Duration(n.Time)
+		e.Size, e.Time, e.Direction = n.Size, time.Duration(n.Time), Direction(n.Extra)
 	}
 	if n.Caller != 0 {
 		e.Stack = append(e.Stack, n.Caller)
 	}
 	return e
+}
+
+// fault is what the library told of a fault that it took.
+func (n *note) fault() *vtd.Fault {
+	has := func(bit uint64) bool { return n.Extra&bit != 0 }
+	return &vtd.Fault{
+		Reason: vtd.Reason(n.Result), Source: uint16(n.Source), IOVA: n.IOVA,
+		Write: has(probe.AccessWrite), Atomic: has(probe.AccessAtomic), PageRequest: has(probe.AccessPageRequest),
+		AddressType: vtd.AddressType(n.Extra >> probe.AccessTypeShift & 3),
+		HasPASID:    has(probe.AccessPASID), PASID: uint32(n.Size),
+		Execute: has(probe.AccessExecute), Privileged: has(probe.AccessPrivileged),
+	}
 }

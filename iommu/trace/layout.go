@@ -15,8 +15,17 @@ type cell struct {
 	Source    uint64
 }
 
-// A tally is what one processor has counted in a cell: calls, ns, the sum of the sizes, and the slots.
-type tally [3 + Slots]uint64
+// A tally is what one processor has counted in a cell: calls, ns, the sums of the sizes and of the items, and the slots.
+type tally [heads + Slots]uint64
+
+// Words of a tally before its slots.
+const (
+	callsWord = iota
+	timeWord
+	bytesWord
+	itemsWord
+	heads
+)
 
 // A note is an event in the ring buffer.
 type note struct {
@@ -29,8 +38,8 @@ type note struct {
 	Source    uint64
 	IOVA      uint64
 	Size      uint64 // of a fault: its PASID
-	Time      uint64 // ns; of a fault: what was tried
-	_         uint64
+	Time      uint64 // ns; of a fault of the kernel's: the upper half of the record
+	Extra     uint64 // the direction or the items; of a fault: what was tried; of one of the kernel's: the unit's fault status
 	Caller    uint64 // a return address
 	Domain    uint64
 }
@@ -38,13 +47,47 @@ type note struct {
 // Where the parts of a program lie on its stack of 512 bytes.
 const (
 	cellSize  = 24
-	tallySize = 8 * (3 + Slots)
+	tallySize = 8 * (heads + Slots)
 	noteSize  = 80
 
 	cellAt  = -cellSize
 	tallyAt = cellAt - tallySize
-	noteAt  = tallyAt - noteSize // 24 + 344 + 80 = 448
+	noteAt  = tallyAt - noteSize
+	freeAt  = noteAt - 8*free
+
+	free = 6 // words
 )
+
+// Where the fields of a cell are.
+const (
+	cellOperation = cellAt
+	cellResult    = cellAt + 2
+	cellClass     = cellAt + 4
+	cellProcess   = cellAt + 8
+	cellSource    = cellAt + 16
+)
+
+// Where the fields of a note are.
+const (
+	noteMoment    = noteAt
+	noteOperation = noteAt + 8
+	noteStack     = noteAt + 12
+	noteProcess   = noteAt + 16
+	noteThread    = noteAt + 20
+	noteSource    = noteAt + 24
+	noteIOVA      = noteAt + 32
+	noteBytes     = noteAt + 40
+	noteTime      = noteAt + 48
+	noteExtra     = noteAt + 56
+	noteCaller    = noteAt + 64
+	noteDomain    = noteAt + 72
+)
+
+// statusOverflow is the bit of a unit's fault status (FSTS_REG) that says that it had no room (PFO).
+const statusOverflow = 1 << 0
+
+// nameSize is that of a process's name, with the 0 at its end (TASK_COMM_LEN).
+const nameSize = 16
 
 // Words of the map of losses.
 const (

@@ -24,6 +24,7 @@ const (
 	KernelUnmapFast  // the function iommu_unmap_fast
 	VFIOMap          // the call VFIO_IOMMU_MAP_DMA of a type 1 container
 	VFIOUnmap        // the call VFIO_IOMMU_UNMAP_DMA
+	KernelFault      // a fault that Intel's driver takes from a unit's records, in the function dmar_fault
 	EventMap         // the event iommu:map
 	EventUnmap       // the event iommu:unmap
 	EventFault       // the event iommu:io_page_fault
@@ -35,19 +36,49 @@ const (
 	operations
 )
 
-var operationNames = [operations]string{
-	Map: "map", Unmap: "unmap", Flush: "flush", PoolGrow: "pool-grow", PoolShrink: "pool-shrink", PoolEmpty: "pool-empty", Fault: "fault",
-	KernelMap: "iommu_map", KernelUnmap: "iommu_unmap", KernelUnmapFast: "iommu_unmap_fast",
-	VFIOMap: "vfio-map", VFIOUnmap: "vfio-unmap",
-	EventMap: "iommu:map", EventUnmap: "iommu:unmap", EventFault: "iommu:io_page_fault",
-	EventSubmit: "intel_iommu:qi_submit", EventFlushAll: "intel_iommu:cache_tag_flush_all",
-	EventFlushRange: "intel_iommu:cache_tag_flush_range", EventFlushAbsent: "intel_iommu:cache_tag_flush_range_np",
+// A kind is what is known of an operation.
+type kind struct {
+	name  string
+	timed bool   // its calls have a duration
+	bytes bool   // and a size
+	items string // what else they are for, in the plural
+}
+
+var kinds = [operations]kind{
+	Map:        {name: "map", timed: true, bytes: true},
+	Unmap:      {name: "unmap", timed: true, bytes: true},
+	Flush:      {name: "flush", timed: true, bytes: true, items: "mappings"},
+	PoolGrow:   {name: "pool-grow", timed: true, items: "elements"},
+	PoolShrink: {name: "pool-shrink", timed: true, items: "elements"},
+	PoolEmpty:  {name: "pool-empty", items: "elements"},
+	Fault:      {name: "fault"},
+
+	KernelMap:        {name: "iommu_map", timed: true, bytes: true},
+	KernelUnmap:      {name: "iommu_unmap", timed: true, bytes: true},
+	KernelUnmapFast:  {name: "iommu_unmap_fast", timed: true, bytes: true},
+	VFIOMap:          {name: "vfio-map", timed: true, bytes: true},
+	VFIOUnmap:        {name: "vfio-unmap", timed: true, bytes: true},
+	KernelFault:      {name: "dmar_fault"},
+	EventMap:         {name: "iommu:map", bytes: true},
+	EventUnmap:       {name: "iommu:unmap", bytes: true},
+	EventFault:       {name: "iommu:io_page_fault"},
+	EventSubmit:      {name: "intel_iommu:qi_submit"},
+	EventFlushAll:    {name: "intel_iommu:cache_tag_flush_all"},
+	EventFlushRange:  {name: "intel_iommu:cache_tag_flush_range", bytes: true},
+	EventFlushAbsent: {name: "intel_iommu:cache_tag_flush_range_np", bytes: true},
+}
+
+func (o Operation) kind() kind {
+	if o < operations {
+		return kinds[o]
+	}
+	return kind{}
 }
 
 // String is the operation's name, for the kernel's that of the function or event.
 func (o Operation) String() string {
-	if o < operations && operationNames[o] != "" {
-		return operationNames[o]
+	if name := o.kind().name; name != "" {
+		return name
 	}
 	return fmt.Sprintf("operation %d", uint16(o))
 }
@@ -56,34 +87,80 @@ func (o Operation) String() string {
 func (o Operation) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
 
 // Timed says whether calls of the operation have a duration. The kernel's events have none.
-func (o Operation) Timed() bool { return o != PoolEmpty && o != Fault && o < EventMap }
+func (o Operation) Timed() bool { return o.kind().timed }
 
-// InBytes says whether the sizes of the operation are bytes. Those of pools are elements, and some have none.
-func (o Operation) InBytes() bool {
-	switch o {
-	case PoolGrow, PoolShrink, PoolEmpty, Fault, EventFault, EventSubmit, EventFlushAll:
-		return false
-	}
-	return true
-}
+// InBytes says whether calls of the operation have a size.
+func (o Operation) InBytes() bool { return o.kind().bytes }
 
-// A Source is who an operation was for: a device's requester id (bus, device, function), or, for operations of pools,
-// a pool's number in its process.
+// Items is what the Items of its tallies are: "mappings" of a flush, "elements" of a pool, or "".
+func (o Operation) Items() string { return o.kind().items }
+
+// Kernel says whether it is the kernel that does it.
+func (o Operation) Kernel() bool { return o >= KernelMap }
+
+// OfPool says whether its Source is a pool.
+func (o Operation) OfPool() bool { return o >= PoolGrow && o <= PoolEmpty }
+
+// A Source is who an operation was for: a device's requester id (bus, device, function; above these 16 bits the PCI segment, where
+// the kernel knows it), or, for operations of pools, a pool's number in its process.
 type Source uint64
 
 // Several is the source of what belongs to no single device, or to one that cannot be told.
 const Several Source = probe.Several
 
-// String is a requester id the way lspci prints it, without a domain.
+// String is a requester id the way lspci prints it: with the segment if that is not 0.
 func (s Source) String() string {
 	switch {
 	case s == Several:
 		return "-"
-	case s > 0xffff:
+	case s > 0xffff_ffff:
 		return fmt.Sprintf("%#x", uint64(s))
+	case s > 0xffff:
+		return fmt.Sprintf("%04x:%v", uint64(s)>>16, s&0xffff)
 	}
 	return fmt.Sprintf("%02x:%02x.%x", uint64(s)>>8, uint64(s)>>3&31, uint64(s)&7)
 }
 
 // MarshalText is String.
 func (s Source) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// ParseSource reads a requester id the way lspci prints it, as 00:03.0 or 0000:00:03.0.
+func ParseSource(text string) (Source, error) {
+	var segment, bus, device, function uint64
+	var end byte
+	n, _ := fmt.Sscanf(text+";", "%x:%x:%x.%x%c", &segment, &bus, &device, &function, &end)
+	if n != 5 {
+		segment = 0
+		n, _ = fmt.Sscanf(text+";", "%x:%x.%x%c", &bus, &device, &function, &end)
+		n++
+	}
+	if n != 5 || end != ';' || segment > 0xffff || bus > 0xff || device > 31 || function > 7 {
+		return 0, fmt.Errorf("%w: device %q: write it as 00:03.0 or 0000:00:03.0", ErrBadOptions, text)
+	}
+	return Source(segment<<16 | bus<<8 | device<<3 | function), nil
+}
+
+// A Direction says who reads and who writes what a call of the library maps.
+type Direction uint8
+
+// The directions. 0 is none that is known.
+const (
+	ToDevice Direction = iota + 1
+	FromDevice
+	Bidirectional
+)
+
+func (d Direction) String() string {
+	switch d {
+	case ToDevice:
+		return "to device"
+	case FromDevice:
+		return "from device"
+	case Bidirectional:
+		return "bidirectional"
+	}
+	return ""
+}
+
+// MarshalText is String.
+func (d Direction) MarshalText() ([]byte, error) { return []byte(d.String()), nil }

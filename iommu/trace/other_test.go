@@ -59,7 +59,7 @@ func TestOtherModule(t *testing.T) {
 			}
 			// What the worker did in between is none of the test's business, but what was got was given back.
 			grown, shrunk := s.Of(PoolGrow), s.Of(PoolShrink)
-			if grown.Size != 5*rounds || shrunk.Size != grown.Size || grown.Count < rounds || shrunk.Count < rounds {
+			if grown.Items != 5*rounds || shrunk.Items != grown.Items || grown.Count < rounds || shrunk.Count < rounds {
 				t.Errorf("grown %+v, shrunk %+v", grown, shrunk)
 			}
 			pools := map[Source]bool{}

@@ -14,6 +14,7 @@ import (
 
 	"gommu/internal/held"
 	"gommu/internal/probe"
+	"gommu/iommu/vtd"
 )
 
 // checkCalls compares what was counted with the victim's command "calls n", given times times.
@@ -136,12 +137,13 @@ func TestEvents(t *testing.T) {
 		switch e.Operation {
 		case Fault:
 			faults++
-			if e.Result != 5 || !e.Write || !e.Paged || e.Skipped || e.PASID != 7 || i%100 != 0 {
+			want := vtd.Fault{Reason: 5, Source: uint16(e.Source), IOVA: e.IOVA, Write: true, HasPASID: true, PASID: 7}
+			if e.Result != 5 || e.Fault == nil || *e.Fault != want || e.Skipped || i%100 != 0 {
 				t.Errorf("fault %+v", e)
 			}
 		case Unmap:
 			slow++
-			if e.Time != time.Duration(2*i) || e.Time < 1990 || e.Size != 4096<<(i%4) || len(e.Stack) < 3 {
+			if e.Time != time.Duration(2*i) || e.Time < 1990 || e.Size != 4096<<(i%4) || len(e.Stack) < 3 || e.Direction != Bidirectional {
 				t.Errorf("slow call %+v", e)
 			}
 		default:

@@ -14,6 +14,9 @@ type Snapshot struct {
 	Lost    Lost      `json:"lost"`
 	Sample  int       `json:"sample"` // one in so many of the library's calls was seen
 	Missing []Missing `json:"missing,omitempty"`
+
+	// Commands are the names of the processes that have tallies, those that have ended too.
+	Commands map[uint32]string `json:"commands"`
 }
 
 // A Tally is the calls of one kind.
@@ -22,13 +25,14 @@ type Tally struct {
 	// Result is 0 if the call did what it was asked for. Otherwise it is, for calls of the library, 1 if nothing was ready,
 	// 2 if the caller got it wrong, 3 if the unit or the kernel failed; for a fault its reason; for calls of the kernel the errno.
 	Result  uint16 `json:"result"`
-	Class   uint8  `json:"class"` // sizes from 2^Class to 2^(Class+1)-1; 0 also where there are none
-	Process uint32 `json:"process"`
+	Class   uint8  `json:"class"`   // sizes from 2^Class to 2^(Class+1)-1; 0 also where there are none
+	Process uint32 `json:"process"` // 0 is the kernel itself
 	Source  Source `json:"source"`
 
 	Count uint64        `json:"count"`
 	Time  time.Duration `json:"ns"`
-	Size  uint64        `json:"size"` // the sum
+	Size  uint64        `json:"size"`  // the sum, in bytes
+	Items uint64        `json:"items"` // the sum of what else the calls were for, see Operation.Items
 	Slots [Slots]uint64 `json:"slots"`
 }
 
@@ -69,9 +73,34 @@ func (t *Tally) Add(u Tally) {
 	t.Count += u.Count
 	t.Time += u.Time
 	t.Size += u.Size
+	t.Items += u.Items
 	for i := range t.Slots {
 		t.Slots[i] += u.Slots[i]
 	}
+}
+
+// Quantile is the time that a share q of the calls, from 0 to 1, did not take longer than. It is an estimate: within a slot times are
+// taken to be spread evenly. It is 0 if there are no calls.
+func (t Tally) Quantile(q float64) time.Duration {
+	total := uint64(0)
+	for _, n := range t.Slots {
+		total += n
+	}
+	left := q * float64(total)
+	for i, n := range t.Slots {
+		if n == 0 {
+			continue
+		}
+		if left <= float64(n) {
+			low := float64(uint64(1) << i)
+			if i == 0 {
+				low = 0
+			}
+			return time.Duration(low + left/float64(n)*(float64(uint64(2)<<i)-low))
+		}
+		left -= float64(n)
+	}
+	return 0
 }
 
 // key is all but the numbers.
@@ -92,6 +121,7 @@ func (s Snapshot) Since(earlier Snapshot) Snapshot {
 		t.Count -= b.Count
 		t.Time -= b.Time
 		t.Size -= b.Size
+		t.Items -= b.Items
 		for i := range t.Slots {
 			t.Slots[i] -= b.Slots[i]
 		}

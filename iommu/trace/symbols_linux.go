@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -34,7 +35,7 @@ type symbol struct {
 // Name is the function, and for programs the file and line, at an address of an event's stack. What cannot be found out, because the
 // process has ended, or the kernel keeps its addresses secret, is the plain address.
 func (s *Symbols) Name(e Event, at uint64) string {
-	if e.Operation >= KernelMap {
+	if e.Operation.Kernel() {
 		return s.kernelName(at)
 	}
 	if s.programs == nil {
@@ -115,10 +116,12 @@ func kernelSymbols(path string) (list []symbol) {
 	}
 	defer f.Close()
 	for lines := bufio.NewScanner(f); lines.Scan(); {
-		var k symbol
-		var kind string
-		if n, _ := fmt.Sscanf(lines.Text(), "%x %s %s", &k.at, &kind, &k.name); n == 3 && strings.ContainsAny(kind, "tTwW") {
-			list = append(list, k)
+		address, rest, _ := strings.Cut(lines.Text(), " ")
+		kind, name, _ := strings.Cut(rest, " ")
+		name, _, _ = strings.Cut(name, "\t") // the module
+		at, err := strconv.ParseUint(address, 16, 64)
+		if err == nil && kind != "" && strings.Contains("tTwW", kind) {
+			list = append(list, symbol{at, name})
 		}
 	}
 	slices.SortStableFunc(list, func(a, b symbol) int { return cmp.Compare(a.at, b.at) })

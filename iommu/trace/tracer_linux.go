@@ -31,6 +31,7 @@ type Tracer struct {
 	lost    *ebpf.Map
 	stacks  *ebpf.Map
 	ring    *ebpf.Map
+	names   *ebpf.Map // of processes
 	starts  *ebpf.Map // of the kernel's calls; nil without Options.Kernel
 	reader  *ringbuf.Reader
 	exits   []*ebpf.Program // may miss calls
@@ -128,6 +129,7 @@ func (t *Tracer) openMaps() (err error) {
 		{&t.cells, ebpf.MapSpec{Name: "gommu_cells", Type: ebpf.PerCPUHash, KeySize: cellSize, ValueSize: tallySize, MaxEntries: uint32(t.opts.Cells)}, "Linux 4.6"},
 		{&t.lost, ebpf.MapSpec{Name: "gommu_lost", Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: losses}, "Linux 4.6"},
 		{&t.stacks, ebpf.MapSpec{Name: "gommu_stacks", Type: ebpf.StackTrace, KeySize: 4, ValueSize: 8 * stackDepth, MaxEntries: uint32(t.opts.Stacks)}, "CONFIG_PERF_EVENTS=y"},
+		{&t.names, ebpf.MapSpec{Name: "gommu_names", Type: ebpf.LRUHash, KeySize: 4, ValueSize: nameSize, MaxEntries: uint32(t.opts.Cells)}, "Linux 4.10"},
 		{&t.ring, ebpf.MapSpec{Name: "gommu_events", Type: ebpf.RingBuf, MaxEntries: uint32(size)}, "Linux 5.8"},
 	} {
 		if *m.to, err = ebpf.NewMap(&m.spec); err != nil {
@@ -229,11 +231,34 @@ func (t *Tracer) Snapshot() (Snapshot, error) {
 		return Snapshot{}, failure("snapshot", "", err)
 	}
 	sortTallies(s.Tallies)
+	err := t.readNames(&s)
+	if err == nil {
+		err = t.readLost(&s)
+	}
+	if err != nil {
+		return Snapshot{}, failure("snapshot", "", err)
+	}
+	s.At = time.Now()
+	return s, nil
+}
+
+func (t *Tracer) readNames(s *Snapshot) error {
+	s.Commands = map[uint32]string{}
+	var pid uint32
+	var name [nameSize]byte
+	all := t.names.Iterate()
+	for all.Next(&pid, &name) {
+		s.Commands[pid] = unix.ByteSliceToString(name[:])
+	}
+	return all.Err()
+}
+
+func (t *Tracer) readLost(s *Snapshot) error {
 	var lost [losses]uint64
 	for i := range lost {
 		var each []uint64
 		if err := t.lost.Lookup(uint32(i), &each); err != nil {
-			return Snapshot{}, failure("snapshot", "", err)
+			return err
 		}
 		for _, n := range each {
 			lost[i] += n
@@ -243,22 +268,22 @@ func (t *Tracer) Snapshot() (Snapshot, error) {
 	for _, p := range t.exits {
 		stats, err := p.Stats()
 		if err != nil {
-			return Snapshot{}, failure("snapshot", "", err)
+			return err
 		}
 		s.Lost.Misses += stats.RecursionMisses
 	}
-	s.At = time.Now()
-	return s, nil
+	return nil
 }
 
 // sum adds up what the processors counted in a cell.
 func sum(c cell, each []tally) Tally {
 	t := Tally{Operation: Operation(c.Operation), Result: c.Result, Class: uint8(c.Class), Process: c.Process, Source: Source(c.Source)}
 	for _, one := range each {
-		t.Count += one[0]
-		t.Time += time.Duration(one[1])
-		t.Size += one[2]
-		for k, n := range one[3:] {
+		t.Count += one[callsWord]
+		t.Time += time.Duration(one[timeWord])
+		t.Size += one[bytesWord]
+		t.Items += one[itemsWord]
+		for k, n := range one[heads:] {
 			t.Slots[k] += n
 		}
 	}
@@ -301,7 +326,7 @@ func (t *Tracer) event(raw []byte) (Event, error) {
 	if err := t.stacks.Lookup(uint32(n.Stack), &stack); err != nil {
 		return e, nil // another call's stack has taken its place: the event is worth telling without
 	}
-	if e.Operation < KernelMap {
+	if !e.Operation.Kernel() {
 		stack[0] = 0 // the probe itself, in whose place the caller is
 	}
 	for _, at := range stack {

@@ -8,19 +8,19 @@ import (
 
 // A Fault is a DMA, or an interrupt, that the unit blocked.
 type Fault struct {
-	Reason Reason
-	Source uint16 // requester id
-	IOVA   uint64 // the 4 KiB page; for an interrupt its index, in bits 63:48
-	Write  bool   // it would have written; false for reads and atomic operations
+	Reason Reason `json:"reason"`
+	Source uint16 `json:"source"` // requester id
+	IOVA   uint64 `json:"iova"`   // the 4 KiB page; for an interrupt its index, in bits 63:48
+	Write  bool   `json:"write"`  // it would have written; false for reads and atomic operations
 
-	Atomic      bool // it was an atomic operation
-	PageRequest bool // it was a request for a page, not an access
-	AddressType AddressType
+	Atomic      bool        `json:"atomic,omitempty"`       // it was an atomic operation
+	PageRequest bool        `json:"page_request,omitempty"` // it was a request for a page, not an access
+	AddressType AddressType `json:"address_type,omitempty"`
 
-	HasPASID   bool
-	PASID      uint32 // 20 bits, if HasPASID
-	Execute    bool   // it would have executed, if HasPASID
-	Privileged bool   // it was made with supervisor privilege, if HasPASID
+	HasPASID   bool   `json:"has_pasid,omitempty"`
+	PASID      uint32 `json:"pasid,omitempty"`      // 20 bits, if HasPASID
+	Execute    bool   `json:"execute,omitempty"`    // it would have executed, if HasPASID
+	Privileged bool   `json:"privileged,omitempty"` // it was made with supervisor privilege, if HasPASID
 }
 
 // AddressType says what a device took the address of a request for.
