@@ -39,7 +39,7 @@ func (d *Domain) attach(dev Device) error {
 		b.devices++
 	}
 	d.devices = append(d.devices, dev)
-	d.subject.attached(d.devices)
+	d.subject.attached(sourcesOf(d.devices))
 	return nil
 }
 
@@ -95,7 +95,7 @@ func (d *Domain) takeFrom(b *bound, dev Device) error {
 
 func (d *Domain) forgetDevice(i int) {
 	d.devices = slices.Delete(d.devices, i, i+1)
-	d.subject.attached(d.devices)
+	d.subject.attached(sourcesOf(d.devices))
 }
 
 func (d *Domain) attached(dev Device) int {

@@ -20,6 +20,7 @@ type MapperLimits struct {
 	Ranges  []IOVARange // usable IOVAs; what is not in them is reserved
 	Entries int         // how many mappings there may be at a time; 0 if it is not known
 	Page    uint64      // smallest page in bytes
+	Sources []uint16    // requester ids of the devices that reach what is mapped, as far as they are known; for tracers
 }
 
 // An IOVARange is a run of IOVAs, both ends included.

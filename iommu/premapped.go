@@ -16,6 +16,7 @@ type premapped struct {
 	page   uint64 // of the kernel's mappings
 	space  *iova.Space
 	top    uint64 // the highest IOVA that it has
+	whose  []uint16
 	budget budget
 }
 
@@ -50,7 +51,7 @@ func newPremapped(ctx context.Context, m Mapper, opts *Options) (*premapped, err
 	if err != nil {
 		return nil, err
 	}
-	return &premapped{mapper: m, page: l.Page, space: space, top: top, budget: budget{limit: l.Entries}}, nil
+	return &premapped{mapper: m, page: l.Page, space: space, top: top, whose: l.Sources, budget: budget{limit: l.Entries}}, nil
 }
 
 // enter maps a region at a place. What is large gets an IOVA that is as far from a multiple of 2 MiB as its memory is: so the
@@ -139,6 +140,7 @@ func (d *Domain) openPremapped(ctx context.Context, m Mapper) (err error) {
 		return err
 	}
 	d.top = d.premapped.top
+	d.subject.attached(d.premapped.whose)
 	// What lies in the processors' caches is beyond what was asked for.
 	d.owned = ownRecords * shardCount()
 	if err := d.start(ctx, d.owned, d.opts.MaxMappings+extraCache*shardCount()); err != nil {

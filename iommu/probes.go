@@ -18,13 +18,20 @@ type subject struct {
 	source atomic.Uint64 // the requester id of the domain's device, or probe.Several
 }
 
-// attached says which devices there are now.
-func (s *subject) attached(devices []Device) {
+// attached says which devices there are now, by their requester ids.
+func (s *subject) attached(sources []uint16) {
 	source := uint64(probe.Several)
-	if len(devices) == 1 {
-		source = uint64(devices[0].Source)
+	if len(sources) == 1 {
+		source = uint64(sources[0])
 	}
 	s.source.Store(source)
+}
+
+func sourcesOf(devices []Device) (sources []uint16) {
+	for _, d := range devices {
+		sources = append(sources, d.Source)
+	}
+	return sources
 }
 
 // tellMap tells of a map that was begun at begin.

@@ -6,12 +6,29 @@ import (
 )
 
 // Mapper is the container as iommu.NewPremapped wants it: memory that was mapped through it is what all devices of the
-// container's groups reach. At least one group is attached by then.
+// container's groups reach. At least one group is attached by then. Tracers see the domain's calls as those of the container's device,
+// if it has no other by then.
 //
 // Two that map into one container must not use the same IOVAs; a domain takes all that Limits returns.
 func (c *Container) Mapper() iommu.Mapper { return mapper{c} }
 
 type mapper struct{ c *Container }
+
+// sources are the requester ids of the functions of the container's groups, nil if they cannot all be told.
+func (c *Container) sources() (ids []uint16) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for _, g := range c.groups {
+		members, err := g.Members()
+		if err != nil {
+			return nil
+		}
+		for _, m := range members {
+			ids = append(ids, m.Address.RequesterID())
+		}
+	}
+	return ids
+}
 
 // MapDMA is Container.MapDMA.
 func (m mapper) MapDMA(iova uint64, mem []byte, prot pagetable.Prot) error {
@@ -39,7 +56,7 @@ func (m mapper) Limits() (iommu.MapperLimits, error) {
 	if err != nil {
 		return iommu.MapperLimits{}, err
 	}
-	l := iommu.MapperLimits{Entries: max(info.Entries, 0), Page: info.PageSize()}
+	l := iommu.MapperLimits{Entries: max(info.Entries, 0), Page: info.PageSize(), Sources: m.c.sources()}
 	for _, r := range info.Ranges {
 		l.Ranges = append(l.Ranges, iommu.IOVARange(r))
 	}

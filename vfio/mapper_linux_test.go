@@ -18,7 +18,7 @@ func TestMapper(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := iommu.MapperLimits{Ranges: []iommu.IOVARange{{Start: 0, Last: 0xfedfffff}, {Start: 0xfef00000, Last: 1<<48 - 1}}, Entries: 8, Page: 4096}
+	want := iommu.MapperLimits{Ranges: []iommu.IOVARange{{Start: 0, Last: 0xfedfffff}, {Start: 0xfef00000, Last: 1<<48 - 1}}, Entries: 8, Page: 4096, Sources: []uint16{0x18}}
 	if d := cmp.Diff(want, l); d != "" {
 		t.Error(d)
 	}
@@ -63,7 +63,7 @@ func TestMapperOldKernel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := iommu.MapperLimits{Ranges: []iommu.IOVARange{{Start: 0, Last: 0xfedfffff}, {Start: 0xfef00000, Last: 1<<39 - 1}}, Page: 4096}
+	want := iommu.MapperLimits{Ranges: []iommu.IOVARange{{Start: 0, Last: 0xfedfffff}, {Start: 0xfef00000, Last: 1<<39 - 1}}, Page: 4096, Sources: []uint16{0x18}}
 	if d := cmp.Diff(want, l); d != "" {
 		t.Error(d)
 	}

@@ -45,14 +45,16 @@ func (b *builder) count(items func(to asm.Register)) {
 }
 
 // find leaves the tally of the cell in R0; where there is none, and no room, it counts
-// that and jumps to done.
+// that and jumps to done. It uses the free words.
 func (b *builder) find(done string) {
 	cells := b.t.cells.FD()
 	found := b.label()
 	b.call(asm.FnMapLookupElem, cells, cellAt)
 	b.add(asm.JNE.Imm(asm.R0, 0, found))
-	b.clear(tallyAt, tallySize)
-	b.add(asm.Mov.Reg(asm.R3, asm.RFP), asm.Add.Imm(asm.R3, tallyAt), asm.Mov.Imm(asm.R4, int32(ebpf.UpdateNoExist)))
+	b.add(asm.StoreImm(asm.RFP, word(0), 0, asm.Word))
+	b.call(asm.FnMapLookupElem, b.t.zero.FD(), word(0))
+	b.add(asm.JEq.Imm(asm.R0, 0, done)) // never
+	b.add(asm.Mov.Reg(asm.R3, asm.R0), asm.Mov.Imm(asm.R4, int32(ebpf.UpdateNoExist)))
 	b.call(asm.FnMapUpdateElem, cells, cellAt)
 	if b.operation != KernelFault {
 		b.name()
@@ -67,10 +69,10 @@ func (b *builder) find(done string) {
 // name notes what the process is called: it may have ended when somebody wants to know.
 func (b *builder) name() {
 	b.add(
-		asm.Mov.Reg(asm.R1, asm.RFP), asm.Add.Imm(asm.R1, tallyAt), // which has been copied
+		asm.Mov.Reg(asm.R1, asm.RFP), asm.Add.Imm(asm.R1, int32(word(0))),
 		asm.Mov.Imm(asm.R2, nameSize),
 		asm.FnGetCurrentComm.Call(),
-		asm.Mov.Reg(asm.R3, asm.RFP), asm.Add.Imm(asm.R3, tallyAt), asm.Mov.Imm(asm.R4, int32(ebpf.UpdateAny)),
+		asm.Mov.Reg(asm.R3, asm.RFP), asm.Add.Imm(asm.R3, int32(word(0))), asm.Mov.Imm(asm.R4, int32(ebpf.UpdateAny)),
 	)
 	b.call(asm.FnMapUpdateElem, b.t.names.FD(), cellProcess)
 }

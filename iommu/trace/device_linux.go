@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync"
 
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
@@ -45,7 +46,7 @@ func intelTypes(kernel *btf.Spec) (*intel, error) {
 			return nil, fmt.Errorf("not known: it takes %s: %w", intelNeed, err)
 		}
 	}
-	i.ops = kernelAddress("/proc/kallsyms", "intel_iommu_ops")
+	i.ops = intelOps()
 	if i.ops == 0 {
 		return nil, fmt.Errorf("not known: the kernel does not show the address of intel_iommu_ops: it takes CONFIG_KALLSYMS_ALL=y, and kernel.kptr_restrict of at most 1")
 	}
@@ -88,6 +89,9 @@ func memberOf(all []btf.Member, name string) (field, bool) {
 	}
 	return field{}, false
 }
+
+// intelOps is what the domains of Intel's driver are known by. It is read once, which takes the kernel a while.
+var intelOps = sync.OnceValue(func() uint64 { return kernelAddress("/proc/kallsyms", "intel_iommu_ops") })
 
 // kernelAddress is where a symbol of the kernel's is, 0 if it is none, or secret.
 func kernelAddress(path, name string) uint64 {

@@ -38,21 +38,18 @@ const (
 	vfioNeed     = "load the module vfio_iommu_type1 before (CONFIG_VFIO_IOMMU_TYPE1)"
 )
 
-// attachFunction times a function: its entry notes when, its return what came of it.
-func (t *Tracer) attachFunction(kernel *btf.Spec, intel *intel, f function) error {
-	spec, proto, err := functionOf(kernel, f.name, f.module)
+// functionHook times a function: its entry notes when, its return what came of it.
+func (t *Tracer) functionHook(types *btf.Spec, intel *intel, f function) (hook, error) {
+	h := hook{operation: f.operation, need: f.need}
+	proto, err := functionOf(types, f.name)
 	if err != nil {
-		return err
+		return h, err
 	}
-	if _, err := t.attachTracing(t.entry(f), f.name, ebpf.AttachTraceFEntry); err != nil {
-		return err
+	h.programs = []*ebpf.ProgramSpec{
+		t.entry(f).program(f.name, ebpf.AttachTraceFEntry),
+		t.exit(f, proto, intel, types).program(f.name, ebpf.AttachTraceFExit),
 	}
-	exit, err := t.attachTracing(t.exit(f, proto, intel, spec), f.name, ebpf.AttachTraceFExit)
-	if err != nil {
-		return err
-	}
-	t.exits = append(t.exits, exit)
-	return nil
+	return h, nil
 }
 
 // only jumps to the label if this is another ioctl.
@@ -92,14 +89,14 @@ func (t *Tracer) entry(f function) *builder {
 	return b
 }
 
-func (t *Tracer) exit(f function, proto *btf.FuncProto, intel *intel, spec *btf.Spec) *builder {
+func (t *Tracer) exit(f function, proto *btf.FuncProto, intel *intel, types *btf.Spec) *builder {
 	b := &builder{t: t, operation: f.operation}
 	skip := b.begin()
 	b.only(f, skip)
 	b.elapsed(skip)
 	b.functionSize(f, proto)
 	b.functionResult(f, len(proto.Params))
-	b.device(f, intel, spec)
+	b.device(f, intel, types)
 	b.count(nil)
 	if b.unlessSlow(skip) {
 		b.clear(noteAt, noteSize)

@@ -13,12 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// A hook is what is attached for an operation of the kernel's.
+type hook struct {
+	operation Operation
+	need      string              // what lets the kernel have it
+	programs  []*ebpf.ProgramSpec // in the order of attaching
+}
+
 // attachKernel attaches to what there is and notes what there is not. It fails only if nothing could work.
 func (t *Tracer) attachKernel() error {
 	if err := typesKnown(btfPath); err != nil {
 		return err
 	}
-	kernel, err := btf.LoadKernelSpec()
+	cache := btf.NewCache() // reading the kernel's types takes longer than all the rest
+	kernel, err := cache.Kernel()
 	if err != nil {
 		return explained(err, "CONFIG_DEBUG_INFO_BTF=y")
 	}
@@ -27,21 +35,96 @@ func (t *Tracer) attachKernel() error {
 		return explained(err, "Linux 4.6")
 	}
 	t.closers = append(t.closers, t.starts)
-	for _, p := range tracepoints {
-		if err := t.kernelCall(p.operation, p.need, t.attachTracepoint(kernel, p)); err != nil {
+	hooks, err := t.hooks(kernel, cache)
+	if err != nil {
+		return err
+	}
+	programs := t.loadAll(hooks)
+	for i, h := range hooks {
+		if err := t.kernelCall(h.operation, h.need, t.attach(h, programs[i])); err != nil {
 			return err
 		}
 	}
-	intel, err := intelTypes(kernel)
-	if err != nil {
-		t.missing = append(t.missing, Missing{"devices of the kernel's calls", err.Error()})
+	return nil
+}
+
+// hooks are those that the kernel can have.
+func (t *Tracer) hooks(kernel *btf.Spec, cache *btf.Cache) (hooks []hook, err error) {
+	note := func(h hook, e error) {
+		if e == nil {
+			hooks = append(hooks, h)
+		} else {
+			err = errors.Join(err, t.kernelCall(h.operation, h.need, e))
+		}
+	}
+	for _, p := range tracepoints {
+		note(t.tracepointHook(kernel, p))
+	}
+	intel, e := intelTypes(kernel)
+	if e != nil {
+		t.missing = append(t.missing, Missing{"devices of the kernel's calls", e.Error()})
 	}
 	for _, f := range timed {
-		if err := t.kernelCall(f.operation, f.need, t.attachFunction(kernel, intel, f)); err != nil {
-			return err
+		types := kernel
+		if f.module != "" {
+			if m, err := cache.Module(f.module); err == nil {
+				types = m
+			} // else it is built in, or there is none
+		}
+		note(t.functionHook(types, intel, f))
+	}
+	note(t.faultHook(kernel))
+	return hooks, err
+}
+
+// loadAll loads the programs of all hooks at once, so that the kernel's types are read for all of them only once. If that fails there
+// are none.
+func (t *Tracer) loadAll(hooks []hook) [][]*ebpf.Program {
+	programs := make([][]*ebpf.Program, len(hooks))
+	all := &ebpf.CollectionSpec{Programs: map[string]*ebpf.ProgramSpec{}}
+	name := func(i, k int) string { return fmt.Sprintf("%d.%d", i, k) }
+	for i, h := range hooks {
+		for k, p := range h.programs {
+			all.Programs[name(i, k)] = p
 		}
 	}
-	return t.kernelCall(KernelFault, intelNeed, t.attachFaults(kernel))
+	c, err := ebpf.NewCollection(all)
+	if err != nil {
+		return programs
+	}
+	for i, h := range hooks {
+		for k := range h.programs {
+			p := c.Programs[name(i, k)]
+			programs[i] = append(programs[i], p)
+			t.closers = append(t.closers, p)
+		}
+	}
+	return programs
+}
+
+// attach attaches the programs of a hook. If they were not loaded with all the others, it loads them alone: then it is known which the kernel
+// does not take.
+func (t *Tracer) attach(h hook, programs []*ebpf.Program) error {
+	for i, spec := range h.programs {
+		var p *ebpf.Program
+		if len(programs) > 0 {
+			p = programs[i]
+		} else {
+			var err error
+			if p, err = t.newProgram(spec); err != nil {
+				return err
+			}
+		}
+		l, err := link.AttachTracing(link.TracingOptions{Program: p})
+		if err != nil {
+			return err
+		}
+		t.links = append(t.links, l)
+		if spec.AttachType == ebpf.AttachTraceFExit {
+			t.exits = append(t.exits, p)
+		}
+	}
+	return nil
 }
 
 const (
@@ -93,23 +176,17 @@ func (b *builder) clearCell() {
 	b.store(cellSource, asm.R1)
 }
 
-// functionOf finds a function of the kernel's, or of a module of that name.
-func functionOf(kernel *btf.Spec, name, module string) (*btf.Spec, *btf.FuncProto, error) {
-	spec := kernel
-	if module != "" {
-		if s, err := btf.LoadKernelModuleSpec(module); err == nil {
-			spec = s
-		} // else it is built in, or there is none
-	}
+// functionOf finds a function.
+func functionOf(types *btf.Spec, name string) (*btf.FuncProto, error) {
 	var fn *btf.Func
-	if err := spec.TypeByName(name, &fn); err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", errAbsent, err)
+	if err := types.TypeByName(name, &fn); err != nil {
+		return nil, fmt.Errorf("%w: %w", errAbsent, err)
 	}
 	proto, ok := fn.Type.(*btf.FuncProto)
 	if !ok {
-		return nil, nil, errAbsent
+		return nil, errAbsent
 	}
-	return spec, proto, nil
+	return proto, nil
 }
 
 // parameters is where the parameters of a function are, by their names.
@@ -121,15 +198,7 @@ func parameters(p *btf.FuncProto, skip int) map[string]int {
 	return at
 }
 
-func (t *Tracer) attachTracing(b *builder, to string, how ebpf.AttachType) (*ebpf.Program, error) {
-	p, err := t.newProgram(&ebpf.ProgramSpec{Name: "gommu_kernel", Type: ebpf.Tracing, AttachType: how, AttachTo: to, Instructions: b.Instructions, License: "GPL"})
-	if err != nil {
-		return nil, err
-	}
-	l, err := link.AttachTracing(link.TracingOptions{Program: p})
-	if err != nil {
-		return nil, err
-	}
-	t.links = append(t.links, l)
-	return p, nil
+// program is what the builder has written, to be attached to a function or an event of the kernel's.
+func (b *builder) program(to string, how ebpf.AttachType) *ebpf.ProgramSpec {
+	return &ebpf.ProgramSpec{Name: "gommu_kernel", Type: ebpf.Tracing, AttachType: how, AttachTo: to, Instructions: b.Instructions, License: "GPL"}
 }

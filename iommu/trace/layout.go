@@ -44,18 +44,17 @@ type note struct {
 	Domain    uint64
 }
 
-// Where the parts of a program lie on its stack of 512 bytes.
+// Where the parts of a program lie on its stack.
 const (
 	cellSize  = 24
 	tallySize = 8 * (heads + Slots)
 	noteSize  = 80
 
-	cellAt  = -cellSize
-	tallyAt = cellAt - tallySize
-	noteAt  = tallyAt - noteSize
-	freeAt  = noteAt - 8*free
+	cellAt = -cellSize
+	noteAt = cellAt - noteSize
+	freeAt = noteAt - 8*free
 
-	free = 6 // words
+	free = 4 // words
 )
 
 // Where the fields of a cell are.

@@ -31,11 +31,12 @@ var tracepoints = []tracepoint{
 	{operation: EventFlushAbsent, name: "cache_tag_flush_range_np", size: "start", last: "end", need: tagsNeed},
 }
 
-// attachTracepoint attaches to an event. That needs no tracefs, which may not be mounted.
-func (t *Tracer) attachTracepoint(kernel *btf.Spec, p tracepoint) error {
+// tracepointHook attaches to an event. That needs no tracefs, which may not be mounted.
+func (t *Tracer) tracepointHook(kernel *btf.Spec, p tracepoint) (hook, error) {
+	h := hook{operation: p.operation, need: p.need}
 	proto, err := tracepointOf(kernel, p.name)
 	if err != nil {
-		return err
+		return h, err
 	}
 	at := namesOf(kernel, p.name, proto)
 	b := &builder{t: t, operation: p.operation}
@@ -53,8 +54,8 @@ func (t *Tracer) attachTracepoint(kernel *btf.Spec, p tracepoint) error {
 	}
 	b.land(skip)
 	b.end()
-	_, err = t.attachTracing(b, p.name, ebpf.AttachTraceRawTp)
-	return err
+	h.programs = []*ebpf.ProgramSpec{b.program(p.name, ebpf.AttachTraceRawTp)}
+	return h, nil
 }
 
 // tracepointOf is the type of the functions that may be attached to an event.

@@ -32,6 +32,7 @@ type Tracer struct {
 	stacks  *ebpf.Map
 	ring    *ebpf.Map
 	names   *ebpf.Map // of processes
+	zero    *ebpf.Map // a tally of nothing, to make others of
 	starts  *ebpf.Map // of the kernel's calls; nil without Options.Kernel
 	reader  *ringbuf.Reader
 	exits   []*ebpf.Program // may miss calls
@@ -130,6 +131,7 @@ func (t *Tracer) openMaps() (err error) {
 		{&t.lost, ebpf.MapSpec{Name: "gommu_lost", Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: losses}, "Linux 4.6"},
 		{&t.stacks, ebpf.MapSpec{Name: "gommu_stacks", Type: ebpf.StackTrace, KeySize: 4, ValueSize: 8 * stackDepth, MaxEntries: uint32(t.opts.Stacks)}, "CONFIG_PERF_EVENTS=y"},
 		{&t.names, ebpf.MapSpec{Name: "gommu_names", Type: ebpf.LRUHash, KeySize: 4, ValueSize: nameSize, MaxEntries: uint32(t.opts.Cells)}, "Linux 4.10"},
+		{&t.zero, ebpf.MapSpec{Name: "gommu_zero", Type: ebpf.Array, KeySize: 4, ValueSize: tallySize, MaxEntries: 1}, "Linux 4.6"},
 		{&t.ring, ebpf.MapSpec{Name: "gommu_events", Type: ebpf.RingBuf, MaxEntries: uint32(size)}, "Linux 5.8"},
 	} {
 		if *m.to, err = ebpf.NewMap(&m.spec); err != nil {
