@@ -20,9 +20,6 @@ import (
 // Errors: those of Register and Alloc, and the context's.
 func (d *Domain) MapWait(ctx context.Context, mem []byte, dir Direction, p Place) (Mapping, error) {
 	n := uint64(len(mem))
-	if n == 0 || !dir.valid() {
-		return Mapping{}, d.refuse(opMap, Mapping{size: n}, wrong(n, dir))
-	}
 	begin := probe.Begin(probe.Map)
 	m, err := d.mapWait(ctx, mem, dir, p)
 	if begin != 0 {
@@ -36,6 +33,9 @@ func (d *Domain) MapWait(ctx context.Context, mem []byte, dir Direction, p Place
 
 func (d *Domain) mapWait(ctx context.Context, mem []byte, dir Direction, p Place) (Mapping, error) {
 	addr, n := addressOf(mem), uint64(len(mem))
+	if n == 0 || !dir.valid() {
+		return Mapping{}, wrong(n, dir)
+	}
 	in := uint64(addr & pageMask)
 	if err := d.checkPlace(p, in+n); err != nil {
 		return Mapping{}, err

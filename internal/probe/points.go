@@ -34,8 +34,8 @@ func CallMap(domain, source, iova, size, direction, result, ns uint64) { entered
 //gommu:nosleep
 func CallUnmap(domain, source, iova, size, direction, result, ns uint64) { entered() }
 
-// CallFlush is where a flush, which was begun ns ago, is known to be complete: devices reach nothing any more of count mappings, of
-// size bytes in whole pages. Each unmap of tables of our own is in one flush, counted if it was traced: that of a Strict
+// CallFlush is where a flush, which was begun ns ago, is known to be complete: devices reach nothing any more of count mappings, whose
+// windows are size bytes: whole pages, some more than lie in them. Each unmap of tables of our own is in one flush, counted if it was traced: that of a Strict
 // domain's Unmap, of a ring's burst, or of all of the domain, which may be for tables alone (count 0). result is Done or
 // Failed; what a flush of all of the domain failed for is counted with the next that is done.
 //

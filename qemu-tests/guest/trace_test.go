@@ -38,6 +38,7 @@ func traced(t *testing.T, o trace.Options) *trace.Tracer {
 		if err := tr.Close(); err != nil {
 			t.Error(err)
 		}
+		unmapTypes(t)
 	})
 	return tr
 }
@@ -58,7 +59,6 @@ func warm(t *testing.T) {
 		t.Fatal(err)
 	}
 	unmapTypes(t)
-	t.Cleanup(func() { unmapTypes(t) }) // before what compares
 }
 
 // unmapTypes waits until the kernel's types are not mapped: the library that reads them leaves that to the garbage collector.
