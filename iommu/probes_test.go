@@ -14,6 +14,7 @@ import (
 
 	"gommu/internal/probe"
 	"gommu/iommu"
+	"gommu/iommu/model"
 	"gommu/iommu/trace"
 	"gommu/pagetable"
 )
@@ -33,6 +34,7 @@ type watcher struct {
 	t      *testing.T
 	tr     *trace.Tracer
 	source trace.Source
+	domain uint64 // as far as it is known
 	want   []told
 }
 
@@ -414,5 +416,63 @@ func TestProbesTogether(t *testing.T) {
 				t.Errorf("%d maps, %d unmaps, flushes of %d mappings and %d bytes", done(trace.Map).Count, n, f.Items, f.Size)
 			}
 		})
+	}
+}
+
+// TestProbesFaults: the faults that are taken from a unit are told of with all that it recorded, and the domain that they are of.
+func TestProbesFaults(t *testing.T) {
+	for _, s := range settings {
+		t.Run(s.name, func(t *testing.T) {
+			r := newUnit(t, s)
+			r.bare = true
+			r.domain(s, iommu.Options{})
+			w := watch(t, rigSource)
+			m := r.mapped(r.data(0, page), iommu.ToDevice)
+			stranger := r.hw.Device(0x99)
+			for _, dma := range []func() error{
+				func() error { return r.dev.Write(m.IOVA(), []byte{1}) },
+				func() error { return r.dev.Read(0x1234_5000, []byte{1}) },
+				func() error { return stranger.Read(m.IOVA(), []byte{1}) },
+			} {
+				if err := dma(); !errors.Is(err, model.ErrBlocked) {
+					t.Errorf("%v, want it to be blocked", err)
+				}
+				wantFault(t, r, w, false)
+			}
+			for range 2 { // the unit has one record
+				_ = r.dev.Write(m.IOVA(), []byte{1})
+				_ = stranger.Read(m.IOVA(), []byte{1})
+				wantFault(t, r, w, true)
+			}
+		})
+	}
+}
+
+// wantFault takes the fault that there is, and wants to be told of the same, and whether there was no room for another.
+func wantFault(t *testing.T, r *rig, w *watcher, overflow bool) {
+	t.Helper()
+	faults, lost, err := r.u.Faults()
+	if err != nil || len(faults) != 1 || lost != overflow {
+		t.Fatalf("%d faults, overflow %v, %v; want one, %v", len(faults), lost, err, overflow)
+	}
+	f := faults[0]
+	e, err := w.tr.Read(t.Context())
+	for ; err == nil && e.Operation != trace.Fault; e, err = w.tr.Read(t.Context()) {
+		if e.Operation == trace.Map {
+			w.domain = e.Domain
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.Fault == nil || *e.Fault != f || e.Result != uint16(f.Reason) || e.Source != trace.Source(f.Source) || e.IOVA != f.IOVA || e.Skipped != overflow {
+		t.Errorf("told %+v, %v; want %v", e, e.Fault, f)
+	}
+	domain := uint64(0)
+	if f.Source == rigSource {
+		domain = w.domain
+	}
+	if e.Domain != domain || w.domain == 0 {
+		t.Errorf("fault of device %#x: domain %d, want %d", f.Source, e.Domain, domain)
 	}
 }
