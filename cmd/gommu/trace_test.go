@@ -132,8 +132,8 @@ func (c *tracer) interrupt(t *testing.T) (output string) {
 	return c.stdout.String()
 }
 
-// traced is a victim that can be traced here. After what work is told it has done it.
-func traced(t *testing.T) (v *exec.Cmd, work func(what string)) {
+// traced is a victim that can be traced here. After what work is told it has done it, and says which probes are on.
+func traced(t *testing.T) (v *exec.Cmd, work func(what string) (answer string)) {
 	t.Helper()
 	v, in, out := victim(t)
 	probe, err := trace.Open(trace.Options{PID: v.Process.Pid})
@@ -146,11 +146,12 @@ func traced(t *testing.T) (v *exec.Cmd, work func(what string)) {
 	if err := probe.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return v, func(what string) {
+	return v, func(what string) string {
 		t.Helper()
 		if _, err := io.WriteString(in, what+"\n"); err != nil || !out.Scan() {
 			t.Fatalf("the victim: %v", err)
 		}
+		return out.Text()
 	}
 }
 
@@ -303,6 +304,22 @@ func TestTraceMetrics(t *testing.T) {
 	c.interrupt(t)
 	if _, err := http.Get(address); err == nil {
 		t.Error("it still answers")
+	}
+}
+
+// TestTraceKilled kills the command: the program that it traced is not traced any more.
+func TestTraceKilled(t *testing.T) {
+	v, work := traced(t)
+	c := startTrace(t, "--binary", v.Path, "--sample", "1/2")
+	if on := work("on"); on == "on 0" {
+		t.Error("nothing is traced")
+	}
+	_ = c.Process.Kill()
+	_ = c.Wait()
+	for end := time.Now().Add(10 * time.Second); work("on") != "on 0"; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("still %s", work("on"))
+		}
 	}
 }
 

@@ -6,11 +6,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 
 	"gommu/internal/held"
 	"gommu/internal/probe"
@@ -210,11 +216,93 @@ func TestKilled(t *testing.T) {
 	if n := snapshot(t, tr).Of(Map).Count; n < 1000 {
 		t.Errorf("%d maps, at least 1000 were made", n)
 	}
+	programs, maps, links := inKernel(t, tr)
+	if len(programs) < 3 || len(maps) < 5 || len(links) < 3 {
+		t.Errorf("programs %v, maps %v, links %v", programs, maps, links)
+	}
 	if err := tr.Close(); err != nil {
 		t.Error(err)
 	}
+	gone(t, "program", programs, func(id uint32) (io.Closer, error) { return ebpf.NewProgramFromID(ebpf.ProgramID(id)) })
+	gone(t, "map", maps, func(id uint32) (io.Closer, error) { return ebpf.NewMapFromID(ebpf.MapID(id)) })
+	gone(t, "link", links, func(id uint32) (io.Closer, error) { return link.NewFromID(link.ID(id)) })
 	if on := start(t, path).tell(t, "calls 1"); on != 0 {
 		t.Errorf("probes %b are on in a new process", on)
+	}
+}
+
+// inKernel is the numbers of what a tracer has in the kernel.
+func inKernel(t *testing.T, tr *Tracer) (programs, maps, links []uint32) {
+	t.Helper()
+	for _, c := range tr.closers {
+		switch c := c.(type) {
+		case *ebpf.Program:
+			info, err := c.Info()
+			if err != nil {
+				t.Fatal(err)
+			}
+			id, _ := info.ID()
+			programs = append(programs, uint32(id))
+		case *ebpf.Map:
+			info, err := c.Info()
+			if err != nil {
+				t.Fatal(err)
+			}
+			id, _ := info.ID()
+			maps = append(maps, uint32(id))
+		}
+	}
+	for _, l := range slices.Concat(tr.links, tr.rates) {
+		info, err := l.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		links = append(links, uint32(info.ID))
+	}
+	return programs, maps, links
+}
+
+// gone waits until nothing has these numbers any more: the kernel takes a moment.
+func gone(t *testing.T, what string, ids []uint32, open func(id uint32) (io.Closer, error)) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for _, id := range ids {
+		for {
+			x, err := open(id)
+			if errors.Is(err, os.ErrNotExist) {
+				break
+			}
+			if err == nil {
+				_ = x.Close()
+			}
+			if time.Now().After(deadline) {
+				t.Errorf("%s %d is still there: %v", what, id, err)
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+}
+
+// TestPush: on amd64 the probes' functions begin with what the kernel carries out itself (see package probe, entered). If a compiler
+// makes it otherwise, a traced call costs five times as much.
+func TestPush(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("only amd64's kernel does so")
+	}
+	path := program(t)
+	all, err := sites(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range all {
+		if b := code[s.address]; b != 0x55 { // PUSH RBP
+			t.Errorf("%s begins with %#x", s.function, b)
+		}
 	}
 }
 
