@@ -6,10 +6,11 @@
 # make soak   10^9 calls of the pool
 # make storm  a minute each of random maps, unmaps and DMA, on the model and on QEMU's unit
 # make bench  the benchmarks, peers in the same run
+# make overhead  what the probes for tracers cost: with and without them, turn by turn; and what being traced costs (root)
 
 GO ?= go
 
-.PHONY: all check test race debug mutate soak storm setup bench fuzz
+.PHONY: all check test race debug mutate soak storm setup bench overhead fuzz
 
 all: check test
 
@@ -24,6 +25,7 @@ setup:
 check:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt -w wants to change:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
+	$(GO) vet -tags noprobes ./internal/probe ./iommu/... ./respool
 	$(GO) tool staticcheck ./...
 	$(GO) vet -vettool=$$($(GO) tool -n nosleepvet) ./...
 	GOOS=darwin GOARCH=arm64 $(GO) vet ./...
@@ -51,6 +53,17 @@ storm: setup
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./respool/... ./pagetable/... ./iommu/...
+
+# The two programs take turns, so that what else the machine does hits both.
+ROUNDS ?= 100
+overhead:
+	@dir=$$(mktemp -d) && trap 'rm -rf $$dir' EXIT && \
+	$(GO) test -c -o $$dir/probes.test ./iommu && $(GO) test -c -tags noprobes -o $$dir/noprobes.test ./iommu && cd iommu && \
+	for round in $$(seq $(ROUNDS)); do for p in noprobes probes; do \
+		$$dir/$$p.test -test.run '^$$' -test.bench '^BenchmarkPremapped$$/^map$$|^BenchmarkMapUnmap$$/^(batched|strict|ring)$$/^1$$' -test.benchtime 50ms >> $$dir/$$p || exit 1; \
+	done; done && \
+	$(GO) tool benchstat $$dir/noprobes $$dir/probes && \
+	$$dir/probes.test -test.run '^$$' -test.bench '^BenchmarkTraced$$'
 
 FUZZTIME ?= 30s
 fuzz:

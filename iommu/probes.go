@@ -9,7 +9,7 @@ import (
 )
 
 // What tracers can see of a domain, see package internal/probe. A call looks at its beginning whether somebody wants to be told
-// of it, and only then at the clock. Map and Unmap that are watched take the general way through the
+// of it, and only then at the clock. While somebody traces, Map and Unmap take the general way through the
 // domain, without the short cuts of quick.go: so the others pay for one branch and nothing else.
 
 // A subject is what tracers know a domain by.
@@ -93,20 +93,26 @@ func is(err, target error) bool {
 	return errors.Is(err, target) //gommu:trust asks errors for their methods, for which the runtime takes a lock once a type
 }
 
-// mapTraced is Map for a call that a tracer is told of.
+// mapTraced is Map while somebody traces.
 //
 //gommu:nosleep
-func (d *Domain) mapTraced(begin int64, mem []byte, dir Direction) (Mapping, error) {
+func (d *Domain) mapTraced(mem []byte, dir Direction) (Mapping, error) {
+	begin := probe.Begin(probe.Map)
 	m, err := d.mapAny(mem, dir)
-	d.subject.tellMap(begin, m, uint64(len(mem)), dir, err)
+	if begin != 0 {
+		d.subject.tellMap(begin, m, uint64(len(mem)), dir, err)
+	}
 	return m, err
 }
 
-// unmapTraced is Unmap for a call that a tracer is told of.
+// unmapTraced is Unmap while somebody traces.
 //
 //gommu:nosleep
-func (d *Domain) unmapTraced(begin int64, m Mapping) error {
-	dir := Direction(0)
+func (d *Domain) unmapTraced(m Mapping) error {
+	begin, dir := probe.Begin(probe.Unmap), Direction(0)
+	if begin == 0 {
+		return d.unmapAny(m)
+	}
 	if rec := d.lookup(m); rec != nil {
 		dir = rec.direction()
 	}

@@ -476,3 +476,34 @@ func wantFault(t *testing.T, r *rig, w *watcher, overflow bool) {
 		t.Errorf("fault of device %#x: domain %d, want %d", f.Source, e.Domain, domain)
 	}
 }
+
+// BenchmarkTraced is what Map and Unmap cost while nobody traces, while somebody sees one in 16 calls, and while he sees all.
+func BenchmarkTraced(b *testing.B) {
+	p := newPre(b, iommu.Options{})
+	mem := p.alloc(slab)
+	p.register(mem, both)
+	for _, sample := range []int{0, 16, 1} {
+		name := fmt.Sprintf("sample=%d", sample)
+		if sample == 0 {
+			name = "detached"
+		}
+		b.Run(name, func(b *testing.B) {
+			if sample != 0 {
+				tr, err := trace.Open(trace.Options{PID: os.Getpid(), Sample: sample})
+				if err != nil {
+					b.Skip(err)
+				}
+				defer tr.Close()
+			}
+			for b.Loop() {
+				m, err := p.d.Map(mem[page:2*page], both)
+				if err == nil {
+					err = p.d.Unmap(m)
+				}
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -27,8 +27,8 @@ const (
 //
 //gommu:nosleep
 func (d *Domain) Map(mem []byte, dir Direction) (Mapping, error) {
-	if begin := probe.Begin(probe.Map); begin != 0 {
-		return d.mapTraced(begin, mem, dir)
+	if probe.On(probe.Map) {
+		return d.mapTraced(mem, dir)
 	}
 	if !d.quick {
 		return d.mapAny(mem, dir)
@@ -96,8 +96,8 @@ func (d *Domain) another(s *shard) *record {
 //
 //gommu:nosleep
 func (d *Domain) Unmap(m Mapping) error {
-	if begin := probe.Begin(probe.Unmap); begin != 0 {
-		return d.unmapTraced(begin, m)
+	if probe.On(probe.Unmap) {
+		return d.unmapTraced(m)
 	}
 	if uint(m.number)-1 < uint(d.owned) {
 		rec := &d.records[m.number]

@@ -50,20 +50,15 @@ var table = struct {
 	Version, uint32(Points), [Points]uint32{Off, Off, Off, Off, Off, Off, Off, Off, Off, Off, Off},
 }
 
-// on says whether somebody traces a probe.
-//
-//gommu:nosleep
-func on(p Point) bool { return atomic.LoadUint32(&table.words[p]) != Off }
-
 // Begin is where a call begins at whose end a probe may be: it returns the time, or 0 if nobody
-// wants to be told of this call, which is all that an untraced call does.
+// wants to be told of this call, which is all that an untraced call does. It is written to be inlined.
 //
 //gommu:nosleep
-func Begin(p Point) int64 {
-	if !On(p) {
-		return 0
+func Begin(p Point) (at int64) {
+	if On(p) {
+		at = begin()
 	}
-	return begin()
+	return at
 }
 
 //gommu:nosleep
