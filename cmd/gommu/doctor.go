@@ -253,9 +253,13 @@ func findQEMU() finding {
 }
 
 func findKernel() finding {
-	k, err := provision.FindKernel(provision.Options{})
+	kernels, err := provision.FindKernels(provision.Options{})
 	if err != nil {
 		return finding{Check: "kernel", State: stateMissing, Found: err.Error()}
 	}
-	return finding{Check: "kernel", State: stateOK, Found: k.Release + ", " + k.Image}
+	var found []string
+	for _, k := range kernels {
+		found = append(found, k.Release+" "+k.Image)
+	}
+	return finding{Check: "kernel", State: stateOK, Found: strings.Join(found, ", ")}
 }

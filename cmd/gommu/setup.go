@@ -17,7 +17,7 @@ func newSetup() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "setup",
 		Short: "Get the test hardware: QEMU and a Linux kernel, without root",
-		Long: "Get the test hardware: QEMU and a Linux kernel for its guests, fetched by the system's package tools into a cache folder\n" +
+		Long: "Get the test hardware: QEMU and Linux kernels for its guests, fetched by the system's package tools into a cache folder\n" +
 			"of yours ($GOMMU_CACHE, else gommu in your cache folder). Nothing is installed and no root is needed. What is\n" +
 			"there already is not fetched again.",
 		Args: cobra.NoArgs,
@@ -45,7 +45,9 @@ func printInstalled(w io.Writer, in provision.Installed) {
 	for _, q := range in.QEMUs {
 		fmt.Fprintf(w, "QEMU %s: %s\n", q.Version, q.Path)
 	}
-	fmt.Fprintf(w, "kernel %s: %s\n", in.Kernel.Release, in.Kernel.Image)
+	for _, k := range in.Kernels {
+		fmt.Fprintf(w, "kernel %s: %s\n", k.Release, k.Image)
+	}
 	for _, n := range in.Notes {
 		fmt.Fprintln(w, n)
 	}

@@ -41,8 +41,8 @@ func TestSetupTwice(t *testing.T) {
 		check(t, <-errs)
 	}
 	whole(t, opts)
-	if n := m.debs.Load(); n != 9 {
-		t.Errorf("%d packages were fetched, not 9 (4 of QEMU, 4 of the newer, 1 of the kernel)", n)
+	if n := m.debs.Load(); n != 11 {
+		t.Errorf("%d packages were fetched, not 11 (4 of QEMU, 4 of the newer, 1 of the kernel, 2 of the newer)", n)
 	}
 }
 

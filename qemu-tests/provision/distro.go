@@ -49,6 +49,9 @@ func (d distro) suites() []string {
 
 func (d distro) backports() string { return d.codename + "-backports" }
 
+// next is the suite of what is to be the next release. Debian has it; archives of its derivatives have none of that name.
+const next = "testing"
+
 // sourceFileName is what apt reads in sources.list.d (sources.list(5)).
 var sourceFileName = regexp.MustCompile(`^[A-Za-z0-9_.-]+\.(list|sources)$`)
 
@@ -84,10 +87,10 @@ func readSources(root string) ([]source, error) {
 // components are those of a distribution that hold free software; what else there is, is somebody else's or not needed.
 var components = []string{"main", "universe"}
 
-// pick returns the sources of the distribution's own archives, cut down to its suites and components, and one for its
-// backports. A source signed by another's key is a third party's and dropped, unless there is no other: then the
+// pick returns the sources of the distribution's own archives, cut down to its suites and components, and one for what else
+// its main archive has. A source signed by another's key is a third party's and dropped, unless there is no other: then the
 // machine uses a mirror that signs for itself.
-func (d distro) pick(all []source) (own []source, backports source, err error) {
+func (d distro) pick(all []source) (own []source, main source, err error) {
 	var foreign []source
 	for _, s := range all {
 		s.suites = intersect(s.suites, d.suites())
@@ -111,9 +114,13 @@ func (d distro) pick(all []source) (own []source, backports source, err error) {
 			Err:    fmt.Errorf("%w: suite %s, component main", ErrNoSources, d.codename),
 			Remedy: "add the distribution's archive to them, or " + remedyInstall}
 	}
-	backports = own[i]
-	backports.suites = []string{d.backports()}
-	return own, backports, nil
+	return own, own[i], nil
+}
+
+// of returns the source of another suite in the same archive.
+func (s source) of(suite string) source {
+	s.suites = []string{suite}
+	return s
 }
 
 func isDisc(uri string) bool { return strings.HasPrefix(strings.ToLower(uri), "cdrom:") }

@@ -15,13 +15,15 @@
 //
 // # The cache
 //
-// The cache holds one folder a unit: the distribution's QEMU, the newer QEMU of its backports, a kernel.
+// The cache holds one folder a unit: the distribution's QEMU, the newer QEMU of its backports, its kernel, and the newer one of
+// its next release.
 //
 //	<cache>/v1/lock                       held (flock) while a Setup changes the cache
 //	<cache>/v1/staging-*                  a Setup at work; found with the lock free: the rest of a dead one
 //	<cache>/v1/qemu-<version>/            manifest.json, bin/qemu-system-x86_64, root/...
 //	<cache>/v1/qemu-backports-<version>/  the same; qemu-backports-none: its manifest says why there is none
 //	<cache>/v1/kernel-<release>/          manifest.json, root/...
+//	<cache>/v1/kernel-next-<release>/     the same; kernel-next-none: as qemu-backports-none
 //
 // A unit is made in a staging folder and renamed into place when it is whole and on disk, so it is there entirely
 // or not at all. Its manifest lists the packages it came from and every file with size and SHA-256.

@@ -13,28 +13,31 @@ import (
 // 6.12 (its own 6.1 lacks iommufd), other Debians' and Ubuntu's current one.
 var kernelPackages = []string{"linux-image-6.12-amd64", "linux-image-amd64", "linux-image-generic", "linux-image-virtual"}
 
-// planKernel returns the packages that hold the kernel and its modules. What else the kernel depends on (tools, an
-// initramfs, firmware) is for machines that boot it from disk.
-func (a *apt) planKernel(ctx context.Context) ([]pkg, error) {
-	for _, name := range kernelPackages {
-		pkgs, err := a.kernelClosure(ctx, name)
+// nextPackages are those for the kernel of the next release: whatever it is.
+var nextPackages = kernelPackages[1:]
+
+// planKernel returns the packages that hold the kernel and its modules, the first the image's, of the first of the names that there is.
+// What else the kernel depends on (tools, an initramfs, firmware) is for machines that boot it from disk.
+func (a *apt) planKernel(ctx context.Context, names []string, from release) ([]pkg, error) {
+	for _, name := range names {
+		pkgs, err := a.kernelClosure(ctx, name, from)
 		if errors.Is(err, ErrNoPackage) {
 			continue
 		}
 		return pkgs, err
 	}
-	return nil, &Error{Op: "look up", Name: strings.Join(kernelPackages, ", "), Err: ErrNoPackage, Remedy: remedyInstall}
+	return nil, &Error{Op: "look up", Name: strings.Join(names, ", "), Err: ErrNoPackage, Remedy: remedyInstall}
 }
 
 // kernelClosure follows the kernel packages that a kernel package depends on. One that does is a meta package when it
 // was the first, and then not wanted itself.
-func (a *apt) kernelClosure(ctx context.Context, first string) ([]pkg, error) {
+func (a *apt) kernelClosure(ctx context.Context, first string, from release) ([]pkg, error) {
 	var pkgs []pkg
 	queue, seen := []string{first}, map[string]bool{first: true}
 	for len(queue) > 0 {
 		name := queue[0]
 		queue = queue[1:]
-		st, ok, err := a.candidate(ctx, name, "")
+		st, ok, err := a.candidate(ctx, name, from)
 		if err != nil {
 			return nil, err
 		}

@@ -19,28 +19,31 @@ type plan struct {
 }
 
 // plan asks the package indexes what the roles are made of. The distribution's own archives come first, so
-// that trouble with its backports does not touch what is required.
-func (s *setup) plan(ctx context.Context, a *apt, backports source, missing []role) ([]plan, error) {
+// that trouble with others does not touch what is required.
+func (s *setup) plan(ctx context.Context, a *apt, where sources, missing []role) ([]plan, error) {
 	if err := a.update(ctx, func(done int64) { s.tell("fetch package lists", done, 0) }); err != nil {
 		return nil, err
 	}
 	var plans []plan
 	if slices.Contains(missing, roleKernel) {
-		pkgs, err := a.planKernel(ctx)
+		pkgs, err := a.planKernel(ctx, kernelPackages, "")
 		if err != nil {
 			return nil, err
 		}
-		plans = append(plans, plan{role: roleKernel, label: "kernel " + pkgs[0].Name, pkgs: pkgs})
+		plans = append(plans, plan{role: roleKernel, label: kernelLabel(pkgs), pkgs: pkgs})
 	}
 	if slices.Contains(missing, roleQEMU) {
 		pkgs, err := a.closure(ctx, qemuPackage, "")
 		if err != nil {
 			return nil, err
 		}
-		plans = append(plans, plan{role: roleQEMU, label: qemuLabel(versionOf(pkgs, qemuPackage)), pkgs: pkgs})
+		plans = append(plans, plan{role: roleQEMU, label: qemuLabel(pkgs), pkgs: pkgs})
 	}
-	if slices.Contains(missing, roleBackports) {
-		p, ok, err := s.planBackports(ctx, a, backports)
+	for _, n := range a.newer(where) {
+		if !slices.Contains(missing, n.role) {
+			continue
+		}
+		p, ok, err := s.planNewer(ctx, a, n)
 		if err != nil {
 			return nil, err
 		}
@@ -51,33 +54,57 @@ func (s *setup) plan(ctx context.Context, a *apt, backports source, missing []ro
 	return plans, nil
 }
 
-// planBackports plans the newer QEMU. ok is false when it cannot be had this time; the notes say why then.
-func (s *setup) planBackports(ctx context.Context, a *apt, from source) (p plan, ok bool, err error) {
-	suite := from.suites[0]
-	st, _, err := a.candidate(ctx, qemuPackage, "")
+// newer is a unit that other suites of the archive may have in a newer version, which is not required.
+type newer struct {
+	role  role
+	what  string
+	suite source
+	pkgs  func(ctx context.Context, from release) ([]pkg, error)
+	label func(pkgs []pkg) string
+}
+
+func (a *apt) newer(where sources) []newer {
+	qemu := func(ctx context.Context, from release) ([]pkg, error) { return a.closure(ctx, qemuPackage, from) }
+	kernel := func(ctx context.Context, from release) ([]pkg, error) {
+		if from == "" {
+			return a.planKernel(ctx, kernelPackages, from)
+		}
+		return a.planKernel(ctx, nextPackages, from)
+	}
+	return []newer{
+		{roleBackports, "QEMU", where.backports, qemu, qemuLabel},
+		{roleNext, "kernel", where.next, kernel, kernelLabel},
+	}
+}
+
+// planNewer plans a newer unit. ok is false when it cannot be had this time; the notes say why then.
+func (s *setup) planNewer(ctx context.Context, a *apt, n newer) (p plan, ok bool, err error) {
+	suite := n.suite.suites[0]
+	older, err := n.pkgs(ctx, "")
 	if err != nil {
 		return plan{}, false, err
 	}
-	older, _ := st.get("Version")
-	file, err := a.addSource("backports", from)
+	file, err := a.addSource(string(n.role), n.suite)
 	if err != nil {
 		return plan{}, false, fileError("make apt root", file, err)
 	}
 	var pkgs []pkg
 	if err = a.update(ctx, func(done int64) { s.tell("fetch package lists of "+suite, done, 0) }); err == nil {
-		pkgs, err = a.closure(ctx, qemuPackage, release(suite))
+		pkgs, err = n.pkgs(ctx, release(suite))
 	}
-	switch newer := versionOf(pkgs, qemuPackage); {
+	switch {
 	case ctx.Err() != nil, errors.Is(err, ErrNoSpace), errors.Is(err, ErrReadOnly):
 		return plan{}, false, err
 	case err != nil && isAbsent(err):
-		p = plan{role: roleBackports, absent: "the distribution's archive has no " + suite}
+		p = plan{role: n.role, absent: "the distribution's archive has no " + suite}
+	case errors.Is(err, ErrNoPackage):
+		p = plan{role: n.role, absent: suite + " has no " + n.what}
 	case err != nil:
-		s.notes = append(s.notes, fmt.Sprintf("no newer QEMU from %s this time: %v", suite, err))
-	case newer == older:
-		p = plan{role: roleBackports, absent: suite + " has no other than " + older}
+		s.notes = append(s.notes, fmt.Sprintf("no newer %s from %s this time: %v", n.what, suite, err))
+	case n.label(pkgs) == n.label(older):
+		p = plan{role: n.role, absent: suite + " has no other than " + n.label(older)}
 	default:
-		return plan{role: roleBackports, label: qemuLabel(newer), pkgs: pkgs}, true, nil
+		return plan{role: n.role, label: n.label(pkgs), pkgs: pkgs}, true, nil
 	}
 	if err := os.Remove(file); err != nil {
 		return plan{}, false, fileError("make apt root", file, err)
@@ -92,21 +119,20 @@ func isAbsent(err error) bool {
 }
 
 // qemuLabel names a QEMU by its package's version, without the epoch.
-func qemuLabel(version string) string {
+func qemuLabel(pkgs []pkg) string {
+	i := slices.IndexFunc(pkgs, func(p pkg) bool { return p.Name == qemuPackage })
+	if i < 0 {
+		return "no QEMU"
+	}
+	version := pkgs[i].Version
 	if _, rest, ok := strings.Cut(version, ":"); ok {
 		version = rest
 	}
 	return "QEMU " + version
 }
 
-func versionOf(pkgs []pkg, name string) string {
-	for _, p := range pkgs {
-		if p.Name == name {
-			return p.Version
-		}
-	}
-	return ""
-}
+// kernelLabel names a kernel by its first package, which has the release in its name.
+func kernelLabel(pkgs []pkg) string { return "kernel " + pkgs[0].Name }
 
 // neededSpace returns the bytes that building the plans takes at most: everything unpacked, and the downloads of one.
 func neededSpace(plans []plan) int64 {
@@ -147,7 +173,7 @@ func (s *setup) build(ctx context.Context, a *apt, p plan, dir string) (*manifes
 		return nil, err
 	}
 	keep := keepQEMU
-	if p.role == roleKernel {
+	if p.role.kind() == roleKernel.kind() {
 		keep = keepKernel
 	}
 	t, err := newTree(filepath.Join(dir, treeName), keep, s.host, func(read int64) { s.tell("unpack "+p.label, min(read, unpacked-1), unpacked) })
@@ -167,7 +193,7 @@ func (s *setup) build(ctx context.Context, a *apt, p plan, dir string) (*manifes
 	for _, f := range t.files {
 		m.Files = append(m.Files, f)
 	}
-	if p.role == roleKernel {
+	if p.role.kind() == roleKernel.kind() {
 		m.Version, m.Kernel, err = findParts(t.files)
 	} else {
 		err = s.finishQEMU(m, dir, t.files)

@@ -29,8 +29,9 @@ type Kernel struct {
 
 // Installed is the test hardware that was found.
 type Installed struct {
-	QEMUs  []QEMU // newest first
-	Kernel Kernel
+	QEMUs   []QEMU   // newest first
+	Kernel  Kernel   // the distribution's: what is used unless another is asked for
+	Kernels []Kernel // newest first, Kernel among them
 	// Notes says what is not there without being an error, such as the newer QEMU where the distribution has none.
 	Notes []string
 }
@@ -145,7 +146,14 @@ func Find(opts Options) (Installed, error) {
 	if in.Kernel, err = FindKernel(opts); err != nil {
 		return Installed{}, err
 	}
+	further, notes := furtherKernels(opts)
+	in.Kernels, in.Notes = newestFirst(append(further, in.Kernel)), append(in.Notes, notes...)
 	return in, nil
+}
+
+func newestFirst(kernels []Kernel) []Kernel {
+	slices.SortFunc(kernels, func(a, b Kernel) int { return compareVersions(b.Release, a.Release) })
+	return kernels
 }
 
 // FindQEMU returns the QEMUs that are ready to use, newest first: those of GOMMU_QEMU, else those in the
@@ -190,7 +198,7 @@ func findQEMU(opts Options) (qemus []QEMU, notes []string, err error) {
 	return nil, nil, notFound("find QEMU", ErrNoQEMU, damage, envQEMU)
 }
 
-// FindKernel returns the guest kernel: that of GOMMU_KERNEL and GOMMU_MODULES, else the newest in the cache.
+// FindKernel returns the guest kernel: that of GOMMU_KERNEL and GOMMU_MODULES, else the distribution's in the cache.
 // Errors: ErrNoKernel (with ErrDamaged if that is why), ErrOverride.
 func FindKernel(opts Options) (Kernel, error) {
 	image, modules := opts.host.env(envKernel), opts.host.env(envModules)
@@ -209,6 +217,43 @@ func FindKernel(opts Options) (Kernel, error) {
 	return newest.kernel()
 }
 
+// FindKernels returns the kernel of FindKernel and the others that there are, newest first. Its errors are FindKernel's.
+func FindKernels(opts Options) ([]Kernel, error) {
+	k, err := FindKernel(opts)
+	if err != nil {
+		return nil, err
+	}
+	further, _ := furtherKernels(opts)
+	return newestFirst(append(further, k)), nil
+}
+
+// furtherKernels returns the kernels that there are besides that of FindKernel.
+func furtherKernels(opts Options) (kernels []Kernel, notes []string) {
+	if opts.host.env(envKernel) != "" {
+		return nil, nil
+	}
+	c, err := opts.cache()
+	if err != nil {
+		return nil, []string{err.Error()}
+	}
+	units, damage := c.units(roleNext)
+	for _, u := range units {
+		k, err := u.kernel()
+		switch {
+		case u.Absent != "":
+			notes = append(notes, "no newer kernel: "+u.Absent)
+		case err != nil:
+			damage = append(damage, err)
+		default:
+			kernels = append(kernels, k)
+		}
+	}
+	for _, d := range damage {
+		notes = append(notes, d.Error())
+	}
+	return kernels, notes
+}
+
 func notFound(op string, what error, damage []error, variables string) error {
 	if len(damage) > 0 {
 		what = fmt.Errorf("%w: %w", what, errors.Join(damage...))
@@ -218,13 +263,13 @@ func notFound(op string, what error, damage []error, variables string) error {
 
 // Verify hashes every file of every unit in the cache and compares it with the manifests. The error names the
 // damaged files and is ErrDamaged; a cache that holds nothing is no error. It reads some
-// 300 MB.
+// 400 MB.
 func Verify(ctx context.Context, opts Options) error {
 	c, err := opts.cache()
 	if err != nil {
 		return err
 	}
-	units, damage := c.units(roleQEMU, roleBackports, roleKernel)
+	units, damage := c.units(roleQEMU, roleBackports, roleKernel, roleNext)
 	for _, u := range units {
 		if err := u.verify(ctx); err != nil {
 			damage = append(damage, err)

@@ -108,6 +108,7 @@ func bigArchive(t testing.TB, debSize, zeros int) archive {
 		debFile{"lib/modules/" + testRelease + "/a-zero", strings.Repeat("\x00", zeros), 0o644})
 	a.suite(t, "alpha", pkgs)
 	a.suite(t, "alpha-backports", backportsPackages())
+	a.suite(t, next, testingPackages())
 	return a
 }
 
@@ -276,8 +277,8 @@ func TestSetupKilled(t *testing.T) {
 	debs := m.debs.Load()
 	mustSetup(t, opts)
 	whole(t, opts)
-	if n := m.debs.Load() - debs; n != 8 {
-		t.Errorf("%d packages were fetched again, not the 8 of the QEMUs", n)
+	if n := m.debs.Load() - debs; n != 10 {
+		t.Errorf("%d packages were fetched again, not the 8 of the QEMUs and 2 of the newer kernel", n)
 	}
 }
 

@@ -36,6 +36,9 @@ func TestRepair(t *testing.T) {
 		{"missing module", "kernel-" + testRelease + "/root/usr/lib/modules/" + testRelease + "/kernel/vfio.ko.xz", os.Remove, true},
 		{"flipped bit", "kernel-" + testRelease + "/root/boot/vmlinuz-" + testRelease, flip, false},
 		{"flipped bit in the newer QEMU", "qemu-backports-10.0.2/root/usr/bin/qemu-system-x86_64", flip, false},
+		{"flipped bit in the newer kernel", "kernel-next-" + nextRelease + "/root/boot/vmlinuz-" + nextRelease, flip, false},
+		{"manifest of the newer kernel gone", "kernel-next-" + nextRelease + "/manifest.json", os.Remove, true},
+		{"module of the newer kernel gone", "kernel-next-" + nextRelease + "/root/usr/lib/modules/" + nextRelease + "/kernel/vfio.ko.xz", os.Remove, true},
 		{"lost permission", "qemu-7.2.22/bin/qemu-system-x86_64", func(path string) error { return os.Chmod(path, 0o600) }, true},
 		{"manifest cut", "qemu-7.2.22/manifest.json", truncate, true},
 		{"manifest gone", "kernel-" + testRelease + "/manifest.json", os.Remove, true},
@@ -63,13 +66,16 @@ func TestRepair(t *testing.T) {
 				t.Errorf("Verify: %v", err)
 			}
 			in, err := Find(opts)
-			kernel := strings.HasPrefix(test.file, "kernel")
+			next := strings.HasPrefix(test.file, "kernel-next")
+			kernel := strings.HasPrefix(test.file, "kernel") && !next
 			switch {
 			case !test.seen:
 				check(t, err)
 			case kernel && (!errors.Is(err, ErrNoKernel) || !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), path)):
 				t.Errorf("Find: %v", err)
-			case !kernel && (err != nil || len(in.QEMUs) != 1 || len(in.Notes) != 1 || !strings.Contains(in.Notes[0], path)):
+			case next && (err != nil || len(in.Kernels) != 1 || len(in.Notes) != 1 || !strings.Contains(in.Notes[0], path)):
+				t.Errorf("Find: %+v, %v", in, err)
+			case !kernel && !next && (err != nil || len(in.QEMUs) != 1 || len(in.Notes) != 1 || !strings.Contains(in.Notes[0], path)):
 				t.Errorf("Find: %+v, %v", in, err)
 			}
 
@@ -159,7 +165,7 @@ func TestSetupForce(t *testing.T) {
 	check(t, os.WriteFile(qemu, []byte(fakeQEMU("9.9.9")), 0o755))
 	opts.host.getenv = func(name string) string { return map[string]string{envQEMU: qemu}[name] }
 	first := mustSetup(t, opts)
-	if len(first.QEMUs) != 1 || first.QEMUs[0].Version != "9.9.9" || !slices.Equal(entries(t, opts), allUnits[:1]) {
+	if len(first.QEMUs) != 1 || first.QEMUs[0].Version != "9.9.9" || !slices.Equal(entries(t, opts), allUnits[:2]) {
 		t.Fatalf("%+v, cache %v", first, entries(t, opts))
 	}
 
@@ -181,7 +187,7 @@ func TestSetupForce(t *testing.T) {
 	opts.host.root, opts.Force = fresh.host.root, true
 	for range 2 {
 		in := mustSetup(t, opts)
-		if want := strings.ReplaceAll(testRelease, "117", "200"); in.Kernel.Release != want || !slices.Equal(entries(t, opts), []string{"kernel-" + want}) {
+		if want := strings.ReplaceAll(testRelease, "117", "200"); in.Kernel.Release != want || !slices.Equal(entries(t, opts), []string{"kernel-" + want, "kernel-next-none"}) {
 			t.Fatalf("%+v, cache %v", in, entries(t, opts))
 		}
 		check(t, Verify(t.Context(), opts))

@@ -20,6 +20,7 @@ import (
 // The distribution of these tests is called "alpha". Its QEMU is a shell script and its loader one that runs it.
 const (
 	testRelease = "6.12.117+t-amd64"
+	nextRelease = "7.2.12+t1-amd64" // of the next release
 	testLoader  = "#!/bin/sh\n# called as: loader --library-path dirs program arguments...\nshift 2\nexec /bin/sh \"$@\"\n"
 )
 
@@ -85,6 +86,19 @@ func backportsPackages() []testPackage {
 	newer.version = "1:10.0+t-1~bpo"
 	newer.files = []debFile{{"usr/bin/qemu-system-x86_64", fakeQEMU("10.0.2"), 0o755}}
 	return []testPackage{newer}
+}
+
+// testingPackages have the kernel in one more package than basePackages, as Ubuntu does.
+func testingPackages() []testPackage {
+	return []testPackage{
+		{"linux-image-amd64", "7.2.12-1", "linux-image-" + nextRelease + " (= 7.2.12-1)", nil},
+		{"linux-image-" + nextRelease, "7.2.12-1", "kmod, linux-modules-" + nextRelease, []debFile{
+			{"boot/vmlinuz-" + nextRelease, "newer image", 0o600},
+		}},
+		{"linux-modules-" + nextRelease, "7.2.12-1", "", []debFile{
+			{"usr/lib/modules/" + nextRelease + "/kernel/vfio.ko.xz", "newer module", 0o644},
+		}},
+	}
 }
 
 // archive is a package archive in memory: its files by path.
@@ -166,7 +180,7 @@ func (a archive) index(name, packages string) {
 	a[dir+"Release"] = []byte(release)
 }
 
-// standard is the archive that most tests use, built once: Debian's shape, with backports.
+// standard is the archive that most tests use, built once: Debian's shape, with backports and a next release.
 var standard struct {
 	once sync.Once
 	archive
@@ -179,6 +193,7 @@ func standardArchive(t testing.TB) archive {
 		a := archive{}
 		a.suite(t, "alpha", basePackages())
 		a.suite(t, "alpha-backports", backportsPackages())
+		a.suite(t, next, testingPackages())
 		standard.archive = a
 	})
 	if standard.archive == nil {

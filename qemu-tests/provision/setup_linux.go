@@ -16,8 +16,8 @@ import (
 // uses no network and changes nothing. When it fails, the units that were good before are still there, those that it
 // completed are kept, and nothing else is left behind.
 //
-// The newer QEMU of the backports is provided where the distribution has it. Where it has not, or its archive
-// cannot be reached, Notes says so and Setup succeeds. A QEMU in PATH is enough where packages cannot be fetched.
+// The newer QEMU of the backports, and the kernel of the next release, are provided where the distribution has them. Where it has not,
+// or the archive cannot be reached, Notes says so and Setup succeeds. A QEMU in PATH is enough where packages cannot be fetched.
 //
 // Errors: ErrUnsupported, ErrNoSources, ErrNoPackage, ErrNoSpace, ErrNetwork, ErrUntrusted, ErrHash, ErrReadOnly, ErrTool,
 // ErrOverride, and those of ctx.
@@ -68,7 +68,7 @@ func (s *setup) missing(ctx context.Context) (roles []role, damage []error, err 
 	switch {
 	case s.opts.NoKernel:
 	case s.host.env(envKernel) == "" && s.host.env(envModules) == "":
-		roles = append(roles, roleKernel)
+		roles = append(roles, roleKernel, roleNext)
 	default:
 		if _, err := FindKernel(*s.opts); err != nil {
 			return nil, nil, err
@@ -94,7 +94,7 @@ func (s *setup) missing(ctx context.Context) (roles []role, damage []error, err 
 }
 
 // canDoWithout reports whether the roles that could not be provided because of err are no loss that Setup must report: the
-// newer QEMU when the archive is out of reach, or any QEMU when there is one in PATH and no way to fetch packages.
+// newer QEMU and kernel when the archive is out of reach, or any QEMU when there is one in PATH and no way to fetch packages.
 func (s *setup) canDoWithout(missing []role, damage []error, err error) bool {
 	if len(damage) > 0 || s.opts.Force || slices.Contains(missing, roleKernel) {
 		return false
@@ -111,7 +111,7 @@ func (s *setup) canDoWithout(missing []role, damage []error, err error) bool {
 
 // provide fetches the units of the roles into the cache.
 func (s *setup) provide(ctx context.Context, missing []role) error {
-	own, backports, err := s.sources()
+	where, err := s.sources()
 	if err != nil {
 		return err
 	}
@@ -137,35 +137,42 @@ func (s *setup) provide(ctx context.Context, missing []role) error {
 		return fileError("make staging folder", s.cache.dir, err)
 	}
 	defer os.RemoveAll(staging)
-	return s.fill(ctx, staging, own, backports, missing)
+	return s.fill(ctx, staging, where, missing)
+}
+
+// sources are where packages come from.
+type sources struct {
+	own             []source
+	backports, next source
 }
 
 // sources checks that this system's packages can be fetched and returns where from.
-func (s *setup) sources() (own []source, backports source, err error) {
+func (s *setup) sources() (sources, error) {
 	unsupported := func(reason string) error {
 		return &Error{Op: "setup", Err: fmt.Errorf("%w: %s", ErrUnsupported, reason), Remedy: remedyInstall}
 	}
 	if arch := s.host.architecture(); arch != "amd64" {
-		return nil, source{}, unsupported("this is " + arch)
+		return sources{}, unsupported("this is " + arch)
 	}
 	for _, tool := range []string{"apt-get", "apt-cache", "dpkg-deb"} {
 		if _, err := s.host.look(tool); err != nil {
-			return nil, source{}, unsupported("there is no " + tool)
+			return sources{}, unsupported("there is no " + tool)
 		}
 	}
 	if strings.ContainsAny(s.cache.dir, "\":;\\\n") {
-		return nil, source{}, &Error{Op: "cache folder", Name: s.cache.dir, Err: errors.New(`its path has one of " : ; \ or a line break in it`),
+		return sources{}, &Error{Op: "cache folder", Name: s.cache.dir, Err: errors.New(`its path has one of " : ; \ or a line break in it`),
 			Remedy: "set " + envCache + " to another"}
 	}
 	d, err := readDistro(s.host.root)
 	if err != nil {
-		return nil, source{}, err
+		return sources{}, err
 	}
 	all, err := readSources(s.host.root)
 	if err != nil {
-		return nil, source{}, fileError("read sources", "/etc/apt", err)
+		return sources{}, fileError("read sources", "/etc/apt", err)
 	}
-	return d.pick(all)
+	own, main, err := d.pick(all)
+	return sources{own, main.of(d.backports()), main.of(next)}, err
 }
 
 // newStaging makes a staging folder, after removing those that dead processes left: a living one would hold the lock.
@@ -192,16 +199,16 @@ func (s *setup) newStaging() (string, error) {
 const leastSpace = 100e6
 
 // fill plans all units, compares what they need with the free space, and builds them one after the other.
-func (s *setup) fill(ctx context.Context, staging string, own []source, backports source, missing []role) error {
+func (s *setup) fill(ctx context.Context, staging string, where sources, missing []role) error {
 	if err := s.checkSpace(cmp.Or(s.host.least, leastSpace)); err != nil {
 		return err
 	}
 	root := filepath.Join(staging, "apt")
-	a, err := newApt(root, s.host, own)
+	a, err := newApt(root, s.host, where.own)
 	if err != nil {
 		return fileError("make apt root", root, err)
 	}
-	plans, err := s.plan(ctx, a, backports, missing)
+	plans, err := s.plan(ctx, a, where, missing)
 	if err != nil {
 		return err
 	}

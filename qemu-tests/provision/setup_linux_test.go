@@ -54,7 +54,7 @@ func entries(t testing.TB, opts Options) []string {
 	return names
 }
 
-var allUnits = []string{"kernel-" + testRelease, "qemu-7.2.22", "qemu-backports-10.0.2"}
+var allUnits = []string{"kernel-" + testRelease, "kernel-next-" + nextRelease, "qemu-7.2.22", "qemu-backports-10.0.2"}
 
 // whole fails the test unless the cache holds all units, undamaged, and nothing else.
 func whole(t testing.TB, opts Options) {
@@ -65,7 +65,8 @@ func whole(t testing.TB, opts Options) {
 	check(t, Verify(t.Context(), opts))
 	in, err := Find(opts)
 	check(t, err)
-	if len(in.QEMUs) != 2 || in.QEMUs[0].Version != "10.0.2" || in.QEMUs[1].Version != "7.2.22" || in.Kernel.Release != testRelease {
+	if len(in.QEMUs) != 2 || in.QEMUs[0].Version != "10.0.2" || in.QEMUs[1].Version != "7.2.22" || in.Kernel.Release != testRelease ||
+		len(in.Kernels) != 2 || in.Kernels[0].Release != nextRelease || in.Kernels[1] != in.Kernel {
 		t.Fatalf("found %+v", in)
 	}
 }
@@ -132,10 +133,10 @@ func TestSetupNoKernel(t *testing.T) {
 	opts := machine(t, newMirror(t, standardArchive(t)).URL)
 	opts.NoKernel = true
 	in := mustSetup(t, opts)
-	if len(in.QEMUs) != 2 || in.Kernel != (Kernel{}) {
+	if len(in.QEMUs) != 2 || in.Kernel != (Kernel{}) || in.Kernels != nil {
 		t.Errorf("found %+v, want two QEMUs and no kernel", in)
 	}
-	if diff := cmp.Diff(allUnits[1:], entries(t, opts)); diff != "" {
+	if diff := cmp.Diff(allUnits[2:], entries(t, opts)); diff != "" {
 		t.Errorf("cache (-want +got):\n%s", diff)
 	}
 	opts.NoKernel = false
@@ -428,28 +429,41 @@ func TestSetupLocalArchive(t *testing.T) {
 	whole(t, opts)
 }
 
-// Without backports Setup succeeds, says so, and does not ask again.
-func TestSetupNoBackports(t *testing.T) {
+// Without a newer QEMU, or kernel, Setup succeeds, says so, and does not ask again.
+func TestSetupNothingNewer(t *testing.T) {
 	t.Parallel()
-	for name, add := range map[string]func(archive){
-		"no suite": func(archive) {},
-		"none newer": func(a archive) {
+	for name, c := range map[string]struct {
+		suite          string
+		add            func(t *testing.T, a archive)
+		qemus, kernels int
+	}{
+		"no backports": {"alpha-backports", nil, 1, 2},
+		"backports have none": {"alpha-backports", func(t *testing.T, a archive) {
 			a.suite(t, "alpha-backports", []testPackage{{"seabios", "1.17~bpo", "", nil}})
-		},
+		}, 1, 2},
+		"no next release": {next, nil, 2, 1},
+		"next has no kernel": {next, func(t *testing.T, a archive) {
+			a.suite(t, next, []testPackage{{"seabios", "1.17", "", nil}})
+		}, 2, 1},
+		"next has the same": {next, func(t *testing.T, a archive) {
+			a.suite(t, next, []testPackage{{"linux-image-amd64", "6.12.117-1", "linux-image-" + testRelease + " (= 6.12.117-1)", nil}})
+		}, 2, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := archive{}
 			for path, b := range standardArchive(t) {
-				if !strings.Contains(path, "backports") {
+				if !strings.Contains(path, "/"+c.suite+"/") {
 					a[path] = b
 				}
 			}
-			add(a)
+			if c.add != nil {
+				c.add(t, a)
+			}
 			m := newMirror(t, a)
 			opts := machine(t, m.URL)
 			in := mustSetup(t, opts)
-			if len(in.QEMUs) != 1 || len(in.Notes) != 1 || !strings.Contains(in.Notes[0], "alpha-backports") {
+			if len(in.QEMUs) != c.qemus || len(in.Kernels) != c.kernels || in.Kernel.Release != testRelease || len(in.Notes) != 1 || !strings.Contains(in.Notes[0], c.suite) {
 				t.Fatalf("%+v", in)
 			}
 			m.Close()
@@ -461,31 +475,36 @@ func TestSetupNoBackports(t *testing.T) {
 	}
 }
 
-// Backports that are out of reach are noted and tried again the next time, with or without network.
-func TestSetupBackportsOutOfReach(t *testing.T) {
+// Suites that are out of reach are noted and tried again the next time, with or without network.
+func TestSetupNewerOutOfReach(t *testing.T) {
 	t.Parallel()
-	m := newMirror(t, standardArchive(t))
-	opts := machine(t, m.URL)
-	m.misbehave(func(w http.ResponseWriter, path string, b []byte) bool {
-		if strings.Contains(path, "backports") {
-			w.WriteHeader(http.StatusServiceUnavailable)
-			return true
-		}
-		return false
-	})
-	in := mustSetup(t, opts)
-	if len(in.QEMUs) != 1 || len(in.Notes) != 1 || !strings.Contains(in.Notes[0], "this time") {
-		t.Fatalf("%+v", in)
+	for _, suite := range []string{"alpha-backports", next} {
+		t.Run(suite, func(t *testing.T) {
+			t.Parallel()
+			m := newMirror(t, standardArchive(t))
+			opts := machine(t, m.URL)
+			m.misbehave(func(w http.ResponseWriter, path string, b []byte) bool {
+				if strings.Contains(path, "/"+suite+"/") {
+					w.WriteHeader(http.StatusServiceUnavailable)
+					return true
+				}
+				return false
+			})
+			in := mustSetup(t, opts)
+			if len(in.QEMUs)+len(in.Kernels) != 3 || len(in.Notes) != 1 || !strings.Contains(in.Notes[0], "this time") {
+				t.Fatalf("%+v", in)
+			}
+			m.misbehave(func(w http.ResponseWriter, path string, b []byte) bool {
+				panic(http.ErrAbortHandler)
+			})
+			if in := mustSetup(t, opts); len(in.QEMUs)+len(in.Kernels) != 3 || len(in.Notes) != 1 {
+				t.Fatalf("without network: %+v", in)
+			}
+			m.behave()
+			mustSetup(t, opts)
+			whole(t, opts)
+		})
 	}
-	m.misbehave(func(w http.ResponseWriter, path string, b []byte) bool {
-		panic(http.ErrAbortHandler)
-	})
-	if in := mustSetup(t, opts); len(in.QEMUs) != 1 || len(in.Notes) != 1 {
-		t.Fatalf("without network: %+v", in)
-	}
-	m.behave()
-	mustSetup(t, opts)
-	whole(t, opts)
 }
 
 func TestSetupUnsupported(t *testing.T) {

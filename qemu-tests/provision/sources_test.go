@@ -148,7 +148,8 @@ func TestSources(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			own, backports, err := d.pick(all)
+			own, main, err := d.pick(all)
+			backports := main.of(d.backports())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -31,7 +31,8 @@ type role string
 const (
 	roleQEMU      role = "qemu"           // the distribution's QEMU
 	roleBackports role = "qemu-backports" // the newer QEMU of its backports
-	roleKernel    role = "kernel"
+	roleKernel    role = "kernel"         // the distribution's kernel
+	roleNext      role = "kernel-next"    // the one of its next release
 )
 
 // kind is what the name of a unit of the role begins with, before the dash.

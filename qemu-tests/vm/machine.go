@@ -10,7 +10,7 @@ import (
 // A Machine is a virtual machine and the program that runs in it. Of the fields only
 // Init is needed; Run fills it in as well.
 type Machine struct {
-	// QEMU and Kernel: the zero values are found by package provision, the newest.
+	// QEMU and Kernel: the zero values are found by package provision, the newest QEMU and the distribution's kernel.
 	QEMU   provision.QEMU
 	Kernel provision.Kernel
 
