@@ -306,10 +306,10 @@ func (r *tracing) interim(w io.Writer, s trace.Snapshot, during time.Duration) e
 }
 
 // printJSON is the end: the totals of it all.
-func printJSON(w io.Writer, s trace.Snapshot, slow []trace.Event) error {
+func printJSON(w io.Writer, s trace.Snapshot, slow []slowCall) error {
 	return json.NewEncoder(w).Encode(struct {
 		trace.Snapshot
-		Total bool          `json:"total"`
-		Slow  []trace.Event `json:"slowest,omitempty"`
+		Total bool       `json:"total"`
+		Slow  []slowCall `json:"slowest,omitempty"`
 	}{s, true, slow})
 }

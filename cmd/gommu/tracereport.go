@@ -78,7 +78,7 @@ func behindComma(text string) string {
 }
 
 // totals prints the end: the histograms, unless intervals showed them, who did it, what was slow and what was lost.
-func (r *tracing) totals(w io.Writer, s trace.Snapshot, shown bool, slow []trace.Event) error {
+func (r *tracing) totals(w io.Writer, s trace.Snapshot, shown bool, slow []slowCall) error {
 	if !shown {
 		if err := r.histograms(w, s); err != nil {
 			return err

@@ -9,16 +9,24 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"gommu/iommu/trace"
 )
 
 const mostSlow = 10
 
+// A slowCall is a call with the names of the functions that it came from, which are looked up while its process is there.
+type slowCall struct {
+	trace.Event
+	Frames []string `json:"frames,omitempty"`
+}
+
 // slowest keeps the slowest call from each place, the slowest first.
 type slowest struct {
-	list   []trace.Event
+	list   []slowCall
 	wanted func(trace.Operation, trace.Source) bool
+	names  trace.Symbols
 }
 
 // read reads events until ctx ends.
@@ -37,7 +45,7 @@ func (s *slowest) read(ctx context.Context, t *trace.Tracer) error {
 }
 
 func (s *slowest) add(e trace.Event) {
-	same := slices.IndexFunc(s.list, func(f trace.Event) bool {
+	same := slices.IndexFunc(s.list, func(f slowCall) bool {
 		return f.Operation == e.Operation && f.Process == e.Process && slices.Equal(f.Stack, e.Stack)
 	})
 	if same >= 0 {
@@ -46,17 +54,23 @@ func (s *slowest) add(e trace.Event) {
 		}
 		s.list = slices.Delete(s.list, same, same+1)
 	}
-	i, _ := slices.BinarySearchFunc(s.list, e, func(a, b trace.Event) int { return cmp.Compare(b.Time, a.Time) })
-	s.list = slices.Insert(s.list, i, e)
+	i, _ := slices.BinarySearchFunc(s.list, e.Time, func(a slowCall, t time.Duration) int { return cmp.Compare(t, a.Time) })
+	if i == mostSlow {
+		return
+	}
+	call := slowCall{Event: e}
+	for _, at := range e.Stack {
+		call.Frames = append(call.Frames, s.names.Name(e, at))
+	}
+	s.list = slices.Insert(s.list, i, call)
 	s.list = s.list[:min(len(s.list), mostSlow)]
 }
 
-func printSlow(w io.Writer, slow []trace.Event) {
-	names := trace.Symbols{}
-	for _, e := range slow {
-		fmt.Fprintf(w, "slow: %v%s\n", e.Operation, details(e))
-		for _, at := range e.Stack {
-			fmt.Fprintf(w, "    %s\n", names.Name(e, at))
+func printSlow(w io.Writer, slow []slowCall) {
+	for _, c := range slow {
+		fmt.Fprintf(w, "slow: %v%s\n", c.Operation, details(c.Event))
+		for _, f := range c.Frames {
+			fmt.Fprintf(w, "    %s\n", f)
 		}
 	}
 }

@@ -128,6 +128,7 @@ func TestEvents(t *testing.T) {
 	done, cancel := context.WithCancel(t.Context())
 	cancel()
 	faults, slow := 0, 0
+	names := &Symbols{}
 	for {
 		e, err := tr.Read(done)
 		if errors.Is(err, context.Canceled) {
@@ -151,6 +152,10 @@ func TestEvents(t *testing.T) {
 			slow++
 			if e.Time != time.Duration(2*i) || e.Time < 1990 || e.Size != 4096<<(i%4) || len(e.Stack) < 3 || e.Direction != Bidirectional {
 				t.Errorf("slow call %+v", e)
+				break
+			}
+			if first, second := names.Name(e, e.Stack[0]), names.Name(e, e.Stack[1]); !strings.HasPrefix(first, "main.call ") || !strings.HasPrefix(second, "main.calls.func1 ") {
+				t.Errorf("called by %s, %s", first, second)
 			}
 		default:
 			t.Errorf("event %+v", e)

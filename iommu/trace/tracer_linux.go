@@ -328,10 +328,14 @@ func (t *Tracer) event(raw []byte) (Event, error) {
 	if err := t.stacks.Lookup(uint32(n.Stack), &stack); err != nil {
 		return e, nil // another call's stack has taken its place: the event is worth telling without
 	}
+	rest := stack[:]
 	if !e.Operation.Kernel() {
-		stack[0] = 0 // the probe itself, in whose place the caller is
+		rest = rest[1:] // without the probe itself, in whose place the caller is
+		if rest[0] == n.Caller {
+			rest = rest[1:] // kernels from 6.11 on see that the function has just begun
+		}
 	}
-	for _, at := range stack {
+	for _, at := range rest {
 		if at != 0 {
 			e.Stack = append(e.Stack, at)
 		}
