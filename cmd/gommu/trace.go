@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"gommu/iommu/trace"
+	"gommu/pci"
 )
 
 // A tracing is what `gommu trace` was asked for.
@@ -99,11 +100,11 @@ func (r *tracing) parse(args []string) (err error) {
 	}
 	r.only = map[trace.Source]bool{}
 	for _, d := range r.devices {
-		s, err := trace.ParseSource(d)
+		a, err := pci.ParseAddress(d)
 		if err != nil {
 			return fmt.Errorf("--device: %w", err)
 		}
-		r.only[s] = true
+		r.only[trace.SourceOf(a)] = true
 	}
 	if r.live {
 		r.interval = time.Second

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"gommu/internal/probe"
+	"gommu/pci"
 )
 
 // An Operation is a kind of call.
@@ -113,8 +114,6 @@ func (s Source) String() string {
 	switch {
 	case s == Several:
 		return "-"
-	case s > 0xffff_ffff:
-		return fmt.Sprintf("%#x", uint64(s))
 	case s > 0xffff:
 		return fmt.Sprintf("%04x:%v", uint64(s)>>16, s&0xffff)
 	}
@@ -124,21 +123,8 @@ func (s Source) String() string {
 // MarshalText is String.
 func (s Source) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// ParseSource reads a requester id the way lspci prints it, as 00:03.0 or 0000:00:03.0.
-func ParseSource(text string) (Source, error) {
-	var segment, bus, device, function uint64
-	var end byte
-	n, _ := fmt.Sscanf(text+";", "%x:%x:%x.%x%c", &segment, &bus, &device, &function, &end)
-	if n != 5 {
-		segment = 0
-		n, _ = fmt.Sscanf(text+";", "%x:%x.%x%c", &bus, &device, &function, &end)
-		n++
-	}
-	if n != 5 || end != ';' || segment > 0xffff || bus > 0xff || device > 31 || function > 7 {
-		return 0, fmt.Errorf("%w: device %q: write it as 00:03.0 or 0000:00:03.0", ErrBadOptions, text)
-	}
-	return Source(segment<<16 | bus<<8 | device<<3 | function), nil
-}
+// SourceOf is the source of a function.
+func SourceOf(a pci.Address) Source { return Source(a.Domain)<<16 | Source(a.RequesterID()) }
 
 // A Direction says who reads and who writes what a call of the library maps.
 type Direction uint8

@@ -56,6 +56,11 @@ func checkCalls(t *testing.T, s Snapshot, n, times uint64) {
 	if got, want := s.Of(Fault).Count, (n+99)/100*times; got != want {
 		t.Errorf("%d faults, want %d", got, want)
 	}
+	for _, l := range s.Tallies {
+		if want := uint16(l.Operation/Fault) * 5; l.Result != want { // a fault's is its reason
+			t.Errorf("%v with result %d, want %d", l.Operation, l.Result, want)
+		}
+	}
 	if s.Lost != (Lost{}) {
 		t.Errorf("lost: %+v", s.Lost)
 	}
