@@ -117,13 +117,20 @@ func split(s trace.Snapshot, o trace.Operation) map[trace.Source]uint64 {
 
 func sourceOf(d *vfio.Device) trace.Source { return trace.Source(d.Address().RequesterID()) }
 
+// twoFunctions are functions of groups of their own, bound to vfio-pci.
+func twoFunctions(t *testing.T) [2]pci.Info {
+	t.Helper()
+	card := findFunction(t, "network card rtl8139", func(i pci.Info) bool { return i.Vendor == 0x10ec && i.Device == 0x8139 })
+	first := bound(t)
+	bind(t, card)
+	return [2]pci.Info{first, card}
+}
+
 // twoDevices are functions of groups of their own, each in a container of its own.
 func twoDevices(t *testing.T) [2]*vfio.Device {
 	t.Helper()
-	card := findFunction(t, "network card rtl8139", func(i pci.Info) bool { return i.Vendor == 0x10ec && i.Device == 0x8139 })
-	first := opened(t)
-	bind(t, card)
-	return [2]*vfio.Device{first, open(t, card)}
+	infos := twoFunctions(t)
+	return [2]*vfio.Device{open(t, infos[0]), open(t, infos[1])}
 }
 
 // TestTraceVFIO counts ioctls of VFIO and what the kernel does for them, for two devices.
@@ -186,6 +193,40 @@ func TestTraceVFIO(t *testing.T) {
 		t.Errorf("vfio-unmap by device %v, want %v", got, want)
 	}
 	checkKernelCalls(t, s, devices, calls+others, size)
+}
+
+// TestTraceShared: the calls for a container with two devices are no single one's.
+func TestTraceShared(t *testing.T) {
+	warm(t)
+	infos := twoFunctions(t)
+	c, err := vfio.OpenContainer(vfio.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, i := range infos {
+		g, err := vfio.OpenGroup(i.Group, vfio.Options{})
+		if err == nil {
+			err = c.Attach(g)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	mem := pages(t, 1)
+	tr := traced(t, trace.Options{Kernel: true, PID: os.Getpid()})
+	const calls = 100
+	for range calls {
+		if err := errors.Join(c.MapDMA(0x1000, mem, vfio.DMARead), c.UnmapDMA(0x1000, 4096)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := counted(t, tr)
+	for _, o := range []trace.Operation{trace.VFIOMap, trace.VFIOUnmap, trace.KernelMap} {
+		if got := split(s, o); !maps.Equal(got, map[trace.Source]uint64{trace.Several: calls}) {
+			t.Errorf("%v by device: %v, want %d of several", o, got, calls)
+		}
+	}
 }
 
 // checkMissing: only events that this kernel's driver does not have any more may be.

@@ -117,6 +117,25 @@ func TestProblems(t *testing.T) {
 
 // TestBuild: what does not compile or has no tests is an error with the compiler's words, and what was
 // compiled once is not compiled again.
+// TestStumbled: only what QEMU does to itself is tried again, and only before there is anything to tell.
+func TestStumbled(t *testing.T) {
+	aborted := []byte("qemu-system-x86_64: system/physmem.c:2678: iotlb_to_section: Assertion `section_index < d->map.sections_nb' failed.\n")
+	for _, c := range []struct {
+		res  *Result
+		want bool
+	}{
+		{nil, false},
+		{&Result{}, false},
+		{&Result{QEMULog: aborted}, true},
+		{&Result{QEMULog: aborted, Stdout: []byte("=== RUN")}, false},
+		{&Result{QEMULog: []byte("qemu-system-x86_64: Assertion `x' failed")}, false},
+	} {
+		if got := stumbled(c.res); got != c.want {
+			t.Errorf("%+v: %v", c.res, got)
+		}
+	}
+}
+
 func TestBuild(t *testing.T) {
 	if _, err := (build{pkg: "./testdata/none"}).program(t.Context()); err == nil || !strings.Contains(err.Error(), "testdata/none") {
 		t.Errorf("%v", err)
