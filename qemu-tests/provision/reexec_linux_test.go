@@ -161,7 +161,7 @@ func TestNoSpaceAtAll(t *testing.T) {
 	smallDisk(t, &opts, "1m")
 	opts.host.least = 0 // as it is outside of tests
 	_, err := Setup(t.Context(), opts)
-	if !errors.Is(err, ErrNoSpace) || !strings.Contains(err.Error(), "needs 100 MB in ") || !strings.Contains(err.Error(), "free some or set GOMMU_CACHE") {
+	if !errors.Is(err, ErrNoSpace) || !strings.Contains(err.Error(), "needs 180 MB in ") || !strings.Contains(err.Error(), "free some or set GOMMU_CACHE") {
 		t.Error(err)
 	}
 	if n := m.requests.Load(); n > 0 {

@@ -194,9 +194,9 @@ func (s *setup) newStaging() (string, error) {
 	return os.MkdirTemp(s.cache.dir, stagingPrefix)
 }
 
-// leastSpace is what a Setup needs that fetches anything, in bytes: Debian 12's package lists with apt's caches of them take
-// 94 MB where apt keeps lists compressed.
-const leastSpace = 100e6
+// leastSpace is what a Setup needs that fetches anything, in bytes: Debian 12's package lists and its next release's with apt's caches of
+// them take 170 MB where apt keeps lists compressed.
+const leastSpace = 180e6
 
 // fill plans all units, compares what they need with the free space, and builds them one after the other.
 func (s *setup) fill(ctx context.Context, staging string, where sources, missing []role) error {
