@@ -17,6 +17,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"gommu/internal/held"
 	"gommu/internal/probe"
@@ -350,6 +351,45 @@ func cycle(o Options) error {
 	}
 	_, err = tr.Snapshot()
 	return errors.Join(err, tr.Close())
+}
+
+// TestOpenFailNth lets the process have one open file more each time: Open fails at one step after the other, says why, and leaves nothing.
+func TestOpenFailNth(t *testing.T) {
+	v := start(t, program(t))
+	opts := Options{PID: v.Process.Pid, Sample: 8}
+	if err := opened(t, opts).Close(); err != nil {
+		t.Fatal(err)
+	}
+	before := held.Now(t)
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	few := limit
+	failed := 0
+	for few.Cur = 3; ; few.Cur++ {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &few); err != nil {
+			t.Fatal(err)
+		}
+		tr, err := Open(opts)
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			t.Fatal(err)
+		}
+		if err == nil {
+			if err := tr.Close(); err != nil {
+				t.Error(err)
+			}
+			break
+		}
+		if failed++; !errors.Is(err, unix.EMFILE) {
+			t.Errorf("with %d files: %v", few.Cur, err)
+		}
+		held.Check(t, before)
+	}
+	if on := v.tell(t, "on"); on != 0 || failed < 10 {
+		t.Errorf("after %d failures probes %b are on", failed, on)
+	}
+	v.end(t)
 }
 
 func TestReadWaits(t *testing.T) {

@@ -130,7 +130,7 @@ func (t *Tracer) openMaps() (err error) {
 		{&t.cells, ebpf.MapSpec{Name: "gommu_cells", Type: ebpf.PerCPUHash, KeySize: cellSize, ValueSize: tallySize, MaxEntries: uint32(t.opts.Cells)}, "Linux 4.6"},
 		{&t.lost, ebpf.MapSpec{Name: "gommu_lost", Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: losses}, "Linux 4.6"},
 		{&t.stacks, ebpf.MapSpec{Name: "gommu_stacks", Type: ebpf.StackTrace, KeySize: 4, ValueSize: 8 * stackDepth, MaxEntries: uint32(t.opts.Stacks)}, "CONFIG_PERF_EVENTS=y"},
-		{&t.names, ebpf.MapSpec{Name: "gommu_names", Type: ebpf.LRUHash, KeySize: 4, ValueSize: nameSize, MaxEntries: uint32(t.opts.Cells)}, "Linux 4.10"},
+		{&t.names, ebpf.MapSpec{Name: "gommu_names", Type: ebpf.LRUHash, KeySize: 4, ValueSize: nameSize, MaxEntries: defaultCells}, "Linux 4.10"},
 		{&t.zero, ebpf.MapSpec{Name: "gommu_zero", Type: ebpf.Array, KeySize: 4, ValueSize: tallySize, MaxEntries: 1}, "Linux 4.6"},
 		{&t.ring, ebpf.MapSpec{Name: "gommu_events", Type: ebpf.RingBuf, MaxEntries: uint32(size)}, "Linux 5.8"},
 	} {
