@@ -42,4 +42,9 @@
 //
 // When a unit fails, unmaps say ErrFlush: the mapping is gone, its window stays out of use, and devices may reach it
 // until the unit has recovered. A worker tries that and tells Options.OnError; Domain.Flush tries it, too.
+//
+// # Tracing
+//
+// Package iommu/trace, and `gommu trace`, show from outside what the domains of a running process map, unmap and flush, and how
+// long it takes. While nobody looks that costs a load and a branch a call.
 package iommu

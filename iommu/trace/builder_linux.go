@@ -79,8 +79,8 @@ func (b *builder) call(fn asm.BuiltinFunc, fd int, key int16) {
 	)
 }
 
-// read copies n bytes of the kernel's memory, or of its devices', from R3 and offset on, into a word of the stack. What cannot be
-// read is 0.
+// read copies n bytes of the kernel's memory, or of its devices', from R3 and offset on, into a word of the stack, at most the 8 that
+// it has. What cannot be read is 0.
 func (b *builder) read(at int16, n int32, offset uint32) {
 	b.peek(asm.FnProbeReadKernel, at, n, offset)
 }
@@ -95,7 +95,7 @@ func (b *builder) peek(fn asm.BuiltinFunc, at int16, n int32, offset uint32) {
 	b.add(
 		asm.Add.Imm(asm.R3, int32(offset)),
 		asm.Mov.Reg(asm.R1, asm.RFP), asm.Add.Imm(asm.R1, int32(at)),
-		asm.Mov.Imm(asm.R2, n),
+		asm.Mov.Imm(asm.R2, min(n, 8)),
 		fn.Call(),
 	)
 }
