@@ -38,6 +38,9 @@ func (d Direction) String() string {
 	return "no direction"
 }
 
+// MarshalText is String, for JSON.
+func (d Direction) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
 // prot is the direction as tables have it.
 func (d Direction) prot() pagetable.Prot {
 	return pagetable.Prot(d)

@@ -87,7 +87,7 @@ func (w *watcher) check() (flushes []trace.Event) {
 		}
 		switch e.Operation {
 		case trace.Map, trace.Unmap:
-			got = append(got, told{e.Operation, e.Source, e.IOVA, e.Size, iommu.Direction(e.Direction), e.Result})
+			got = append(got, told{e.Operation, e.Source, e.IOVA, e.Size, e.Direction, e.Result})
 			domains[e.Domain] = true
 		case trace.Flush:
 			flushes = append(flushes, e)

@@ -240,10 +240,8 @@ func (r *tracing) run(ctx context.Context, w, notes io.Writer) (err error) {
 	return r.totals(w, s, shown, slow.list)
 }
 
-// wanted says whether what is for a source shall be shown. Pools are for no device.
-func (r *tracing) wanted(o trace.Operation, s trace.Source) bool {
-	return len(r.only) == 0 || !o.OfPool() && r.only[s]
-}
+// wanted says whether what is for a device shall be shown. Pools are for none.
+func (r *tracing) wanted(s trace.Source) bool { return len(r.only) == 0 || r.only[s] }
 
 // snapshot is one of what is wanted.
 func (r *tracing) snapshot(t *trace.Tracer) (trace.Snapshot, error) {
@@ -254,7 +252,7 @@ func (r *tracing) snapshot(t *trace.Tracer) (trace.Snapshot, error) {
 	all := s.Tallies
 	s.Tallies = nil
 	for _, l := range all {
-		if r.wanted(l.Operation, l.Source) {
+		if r.wanted(l.Source) {
 			s.Tallies = append(s.Tallies, l)
 		}
 	}

@@ -46,7 +46,7 @@ func (r *tracing) faults(ctx context.Context, w, notes io.Writer) (err error) {
 		if err != nil {
 			return err
 		}
-		if !r.wanted(e.Operation, e.Source) {
+		if !r.wanted(e.Source) {
 			continue
 		}
 		n++

@@ -41,7 +41,7 @@ func (g grouping) of(all []trace.Tally) (groups []trace.Tally) {
 	for _, t := range all {
 		key := trace.Tally{Operation: t.Operation}
 		if g.device {
-			key.Source = t.Source
+			key.Source, key.Pool = t.Source, t.Pool
 		}
 		if g.size {
 			key.Class = t.Class
@@ -103,7 +103,7 @@ func lowest(class uint8) uint64 {
 
 func sourceName(t trace.Tally) string {
 	if t.Operation.OfPool() {
-		return fmt.Sprint(uint64(t.Source))
+		return fmt.Sprint(t.Pool)
 	}
 	return t.Source.String()
 }

@@ -25,7 +25,7 @@ type slowCall struct {
 // slowest keeps the slowest call from each place, the slowest first.
 type slowest struct {
 	list   []slowCall
-	wanted func(trace.Operation, trace.Source) bool
+	wanted func(trace.Source) bool
 	names  trace.Symbols
 }
 
@@ -38,7 +38,7 @@ func (s *slowest) read(ctx context.Context, t *trace.Tracer) error {
 			return nil
 		case err != nil:
 			return err
-		case e.Time > 0 && s.wanted(e.Operation, e.Source):
+		case e.Time > 0 && s.wanted(e.Source):
 			s.add(e)
 		}
 	}
@@ -79,7 +79,7 @@ func printSlow(w io.Writer, slow []slowCall) {
 func details(e trace.Event) string {
 	text := fmt.Sprintf(" took %v, process %d", e.Time, e.Process)
 	if e.Operation.OfPool() {
-		text += fmt.Sprintf(", pool %d", uint64(e.Source))
+		text += fmt.Sprintf(", pool %d", e.Pool)
 	} else {
 		text += fmt.Sprintf(", device %v", e.Source)
 	}

@@ -4,23 +4,25 @@ import (
 	"time"
 
 	"gommu/internal/probe"
+	"gommu/iommu"
 	"gommu/iommu/vtd"
 )
 
 // An Event is a fault, or a call that took longer than Options.SlowerThan.
 type Event struct {
-	At        time.Duration `json:"at_ns"` // of the machine's monotonic clock
-	Operation Operation     `json:"operation"`
-	Result    uint16        `json:"result"` // as in Tally; of a fault the reason
-	Process   uint32        `json:"process"`
-	Thread    uint32        `json:"thread"`
-	Domain    uint64        `json:"domain,omitempty"` // its number in the process
-	Source    Source        `json:"source"`
-	IOVA      uint64        `json:"iova"`
-	Size      uint64        `json:"size,omitempty"`
-	Items     uint64        `json:"items,omitempty"`
-	Direction Direction     `json:"direction,omitempty"`
-	Time      time.Duration `json:"ns,omitempty"`
+	At        time.Duration   `json:"at_ns"` // of the machine's monotonic clock
+	Operation Operation       `json:"operation"`
+	Result    uint16          `json:"result"` // as in Tally; of a fault the reason
+	Process   uint32          `json:"process"`
+	Thread    uint32          `json:"thread"`
+	Domain    uint64          `json:"domain,omitempty"` // its number in the process
+	Source    Source          `json:"source"`
+	Pool      uint64          `json:"pool,omitempty"` // of an operation of a pool
+	IOVA      uint64          `json:"iova"`
+	Size      uint64          `json:"size,omitempty"`
+	Items     uint64          `json:"items,omitempty"`
+	Direction iommu.Direction `json:"direction,omitempty"`
+	Time      time.Duration   `json:"ns,omitempty"`
 
 	// Fault is what a unit recorded, of the operations Fault and KernelFault.
 	Fault *vtd.Fault `json:"fault,omitempty"`
@@ -36,8 +38,9 @@ func (n *note) event() Event {
 	e := Event{
 		At: time.Duration(n.At), Operation: Operation(n.Operation), Result: n.Result,
 		Process: n.Process, Thread: n.Thread,
-		Domain: n.Domain, Source: Source(n.Source), IOVA: n.IOVA,
+		Domain: n.Domain, IOVA: n.IOVA,
 	}
+	e.Source, e.Pool = subject(e.Operation, n.Source)
 	switch {
 	case e.Operation == Fault:
 		e.Skipped = n.Extra&probe.AccessLost != 0
@@ -50,12 +53,20 @@ func (n *note) event() Event {
 	case e.Operation.Items() != "":
 		e.Size, e.Time, e.Items = n.Size, time.Duration(n.Time), n.Extra
 	default:
-		e.Size, e.Time, e.Direction = n.Size, time.Duration(n.Time), Direction(n.Extra)
+		e.Size, e.Time, e.Direction = n.Size, time.Duration(n.Time), iommu.Direction(n.Extra)
 	}
 	if n.Caller != 0 {
 		e.Stack = append(e.Stack, n.Caller)
 	}
 	return e
+}
+
+// subject is what an operation was for: a device, or a pool.
+func subject(o Operation, number uint64) (device Source, pool uint64) {
+	if o.OfPool() {
+		return Several, number
+	}
+	return Source(number), 0
 }
 
 // fault is what the library told of a fault that it took.

@@ -99,11 +99,11 @@ func (o Operation) Items() string { return o.kind().items }
 // Kernel says whether it is the kernel that does it.
 func (o Operation) Kernel() bool { return o >= KernelMap }
 
-// OfPool says whether its Source is a pool.
+// OfPool says whether it is for a pool, not for a device.
 func (o Operation) OfPool() bool { return o >= PoolGrow && o <= PoolEmpty }
 
-// A Source is who an operation was for: a device's requester id (bus, device, function; above these 16 bits the PCI segment, where
-// the kernel knows it), or, for operations of pools, a pool's number in its process.
+// A Source is which device an operation was for: its requester id (bus, device, function), and above these 16 bits the PCI segment, where
+// the kernel knows it.
 type Source uint64
 
 // Several is the source of what belongs to no single device, or to one that cannot be told.
@@ -125,28 +125,3 @@ func (s Source) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // SourceOf is the source of a function.
 func SourceOf(a pci.Address) Source { return Source(a.Domain)<<16 | Source(a.RequesterID()) }
-
-// A Direction says who reads and who writes what a call of the library maps.
-type Direction uint8
-
-// The directions. 0 is none that is known.
-const (
-	ToDevice Direction = iota + 1
-	FromDevice
-	Bidirectional
-)
-
-func (d Direction) String() string {
-	switch d {
-	case ToDevice:
-		return "to device"
-	case FromDevice:
-		return "from device"
-	case Bidirectional:
-		return "bidirectional"
-	}
-	return ""
-}
-
-// MarshalText is String.
-func (d Direction) MarshalText() ([]byte, error) { return []byte(d.String()), nil }

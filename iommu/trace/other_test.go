@@ -66,16 +66,16 @@ func TestOtherModule(t *testing.T) {
 					t.Errorf("%d %v of the device, want %d", n, o, rounds)
 				}
 			}
-			pools := map[Source]uint64{}
-			last := Source(0)
+			pools := map[uint64]uint64{}
+			last := uint64(0)
 			for _, l := range s.Tallies {
 				if l.Operation.OfPool() {
-					pools[l.Source]++
-					last = max(last, l.Source)
+					pools[l.Pool]++
+					last = max(last, l.Pool)
 				}
 			}
 			of := func(o Operation) Tally { // of the rounds' pools: the domain's were there before
-				return s.Total(func(l Tally) bool { return l.Operation == o && l.Source > last-rounds })
+				return s.Total(func(l Tally) bool { return l.Operation == o && l.Pool > last-rounds })
 			}
 			if n := of(PoolEmpty).Count; n != rounds {
 				t.Errorf("%d refused gets, want %d", n, rounds)

@@ -21,6 +21,7 @@ import (
 
 	"gommu/internal/held"
 	"gommu/internal/probe"
+	"gommu/iommu"
 	"gommu/iommu/vtd"
 )
 
@@ -156,7 +157,7 @@ func TestEvents(t *testing.T) {
 			}
 		case Unmap:
 			slow++
-			if e.Time != time.Duration(2*i) || e.Time < 1990 || e.Size != 4096<<(i%4) || len(e.Stack) < 3 || e.Direction != Bidirectional {
+			if e.Time != time.Duration(2*i) || e.Time < 1990 || e.Size != 4096<<(i%4) || len(e.Stack) < 3 || e.Direction != iommu.Bidirectional {
 				t.Errorf("slow call %+v", e)
 				break
 			}

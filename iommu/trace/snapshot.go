@@ -10,7 +10,7 @@ import (
 type Snapshot struct {
 	At      time.Time `json:"at"`
 	Opened  time.Time `json:"opened"`
-	Tallies []Tally   `json:"tallies"` // sorted by operation, source, process, class, result
+	Tallies []Tally   `json:"tallies"` // sorted by operation, source, pool, process, class, result
 	Lost    Lost      `json:"lost"`
 	Sample  int       `json:"sample"` // one in so many of the library's calls was seen
 	Missing []Missing `json:"missing,omitempty"`
@@ -28,6 +28,7 @@ type Tally struct {
 	Class   uint8  `json:"class"`   // sizes from 2^Class to 2^(Class+1)-1; 0 also where there are none
 	Process uint32 `json:"process"` // 0 is the kernel itself
 	Source  Source `json:"source"`
+	Pool    uint64 `json:"pool,omitempty"` // of an operation of a pool: its number in the process
 
 	Count uint64        `json:"count"`
 	Time  time.Duration `json:"ns"`
@@ -105,7 +106,7 @@ func (t Tally) Quantile(q float64) time.Duration {
 
 // key is all but the numbers.
 func (t Tally) key() Tally {
-	return Tally{Operation: t.Operation, Result: t.Result, Class: t.Class, Process: t.Process, Source: t.Source}
+	return Tally{Operation: t.Operation, Result: t.Result, Class: t.Class, Process: t.Process, Source: t.Source, Pool: t.Pool}
 }
 
 // Since is what happened after an earlier snapshot of the same tracer.
@@ -137,7 +138,7 @@ func (s Snapshot) Since(earlier Snapshot) Snapshot {
 }
 
 func compareTallies(a, b Tally) int {
-	return cmp.Or(cmp.Compare(a.Operation, b.Operation), cmp.Compare(a.Source, b.Source), cmp.Compare(a.Process, b.Process),
+	return cmp.Or(cmp.Compare(a.Operation, b.Operation), cmp.Compare(a.Source, b.Source), cmp.Compare(a.Pool, b.Pool), cmp.Compare(a.Process, b.Process),
 		cmp.Compare(a.Class, b.Class), cmp.Compare(a.Result, b.Result))
 }
 

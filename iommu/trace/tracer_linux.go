@@ -279,7 +279,8 @@ func (t *Tracer) readLost(s *Snapshot) error {
 
 // sum adds up what the processors counted in a cell.
 func sum(c cell, each []tally) Tally {
-	t := Tally{Operation: Operation(c.Operation), Result: c.Result, Class: uint8(c.Class), Process: c.Process, Source: Source(c.Source)}
+	t := Tally{Operation: Operation(c.Operation), Result: c.Result, Class: uint8(c.Class), Process: c.Process}
+	t.Source, t.Pool = subject(t.Operation, c.Source)
 	for _, one := range each {
 		t.Count += one[callsWord]
 		t.Time += time.Duration(one[timeWord])
