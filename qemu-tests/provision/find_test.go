@@ -2,13 +2,17 @@ package provision
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // kernelOverride makes a kernel with modules and returns the variables that name them.
@@ -102,6 +106,75 @@ func TestFindKernelOverride(t *testing.T) {
 		if !errors.Is(err, ErrOverride) || !errors.As(err, &e) || e.Name != test.blames || !strings.Contains(e.Remedy, test.blames) {
 			t.Errorf("%s: %v", test.name, err)
 		}
+	}
+}
+
+// putUnit puts a unit without files into the cache of opts.
+func putUnit(t testing.TB, opts Options, m manifest) {
+	t.Helper()
+	dir := filepath.Join(opts.Cache, layout, string(m.Role)+"-"+m.Version)
+	text, err := json.Marshal(m)
+	if err := errors.Join(err, os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, manifestName), text, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whatever kernels there are, they are listed newest first, the default is the distribution's, and what there is not is a note.
+func TestFindKernels(t *testing.T) {
+	for _, test := range []struct {
+		name      string
+		own, next string // releases
+		absent    string
+		env       map[string]string
+		kernel    string // the default; empty: none
+		kernels   []string
+	}{
+		{name: "both", own: "6.12.117+deb12-amd64", next: "7.2.12+deb14-amd64", kernel: "6.12.117+deb12-amd64",
+			kernels: []string{"7.2.12+deb14-amd64", "6.12.117+deb12-amd64"}},
+		{name: "by value", own: "6.12.9", next: "6.12.10", kernel: "6.12.9", kernels: []string{"6.12.10", "6.12.9"}},
+		{name: "own is newer", own: "7.10.1", next: "7.2.12", kernel: "7.10.1", kernels: []string{"7.10.1", "7.2.12"}},
+		{name: "none of the next release", own: "6.12.9", next: "none", absent: "no suite", kernel: "6.12.9", kernels: []string{"6.12.9"}},
+		{name: "never asked for", own: "6.12.9", kernel: "6.12.9", kernels: []string{"6.12.9"}},
+		{name: "the next release's alone", next: "7.2.12"},
+		{name: "override", own: "6.12.9", next: "7.2.12", env: kernelOverride(t), kernel: "6.6.6-test", kernels: []string{"6.6.6-test"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			opts := bare(t, test.env)
+			putUnit(t, opts, manifest{Role: roleQEMU, Version: "7.2.22"})
+			for r, release := range map[role]string{roleKernel: test.own, roleNext: test.next} {
+				m := manifest{Role: r, Version: release, Kernel: &kernelPart{Image: "image", Modules: "modules"}}
+				if release == "none" {
+					m.Absent, m.Kernel = test.absent, nil
+				}
+				if release != "" {
+					putUnit(t, opts, m)
+				}
+			}
+			kernels, err := FindKernels(opts)
+			in, findErr := Find(opts)
+			if test.kernel == "" {
+				if !errors.Is(err, ErrNoKernel) || !errors.Is(findErr, ErrNoKernel) {
+					t.Fatalf("%v, %v, want ErrNoKernel twice", err, findErr)
+				}
+				return
+			}
+			if err := errors.Join(err, findErr); err != nil {
+				t.Fatal(err)
+			}
+			var releases []string
+			for _, k := range kernels {
+				releases = append(releases, k.Release)
+			}
+			if diff := cmp.Diff(test.kernels, releases); diff != "" {
+				t.Errorf("kernels (-want +got):\n%s", diff)
+			}
+			if in.Kernel.Release != test.kernel || !slices.Equal(in.Kernels, kernels) || !slices.Contains(kernels, in.Kernel) {
+				t.Errorf("Find: %+v, FindKernels: %+v", in, kernels)
+			}
+			if notes := strings.Join(in.Notes, "\n"); test.absent == "" && notes != "" || !strings.Contains(notes, test.absent) {
+				t.Errorf("notes %q, want %q", notes, test.absent)
+			}
+		})
 	}
 }
 
