@@ -16,7 +16,7 @@ func newSetup() *cobra.Command {
 	var verify bool
 	cmd := &cobra.Command{
 		Use:   "setup",
-		Short: "Get the test hardware: QEMU and a Linux kernel, without root",
+		Short: "Get the test hardware: QEMU and Linux kernels, without root",
 		Long: "Get the test hardware: QEMU and Linux kernels for its guests, fetched by the system's package tools into a cache folder\n" +
 			"of yours ($GOMMU_CACHE, else gommu in your cache folder). Nothing is installed and no root is needed. What is\n" +
 			"there already is not fetched again.",

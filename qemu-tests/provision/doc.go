@@ -1,4 +1,4 @@
-// Package provision gets the test hardware: QEMU and a Linux kernel for its guests.
+// Package provision gets the test hardware: QEMU and Linux kernels for its guests.
 //
 // Find looks them up: in the environment, in a cache folder of the user, and, for QEMU, in PATH. It uses no
 // network, writes nothing and takes some ten milliseconds. Setup fetches what is missing: it asks the system's
