@@ -18,20 +18,25 @@ import (
 	"gommu/respool"
 )
 
-// TestVFIO runs the tests below whose names begin with TestGuest in a guest
+// TestVFIO runs the tests below whose names begin with TestGuest on every kernel, in a guest
 // with an edu device of its own group, and one that shares its group with a
 // network card: both are behind a bridge that hides who asks.
 func TestVFIO(t *testing.T) {
-	vm.Run(t, vm.Config{
-		Package: "gommu/cmd/gommu",
-		Tests:   "^TestGuest",
-		Machine: vm.Machine{
-			Args:    []string{"-test.skip=^TestGuestCommand$"},
-			Devices: []string{"edu,addr=0x3", "pcie-pci-bridge,id=bridge,addr=0x4", "edu,bus=bridge,addr=0x1", "e1000,bus=bridge,addr=0x2,romfile="},
-			Modules: append([]string{"e1000"}, guestModules...),
-			Timeout: 2 * time.Minute,
-		},
-	})
+	for _, k := range vm.Require(t).Kernels {
+		t.Run(k.Release, func(t *testing.T) {
+			vm.Run(t, vm.Config{
+				Package: "gommu/cmd/gommu",
+				Tests:   "^TestGuest",
+				Machine: vm.Machine{
+					Kernel:  k,
+					Args:    []string{"-test.skip=^TestGuestCommand$"},
+					Devices: []string{"edu,addr=0x3", "pcie-pci-bridge,id=bridge,addr=0x4", "edu,bus=bridge,addr=0x1", "e1000,bus=bridge,addr=0x2,romfile="},
+					Modules: append([]string{"e1000"}, guestModules...),
+					Timeout: 2 * time.Minute,
+				},
+			})
+		})
+	}
 }
 
 // TestVFIOWithoutIOMMU runs the command in a guest without an IOMMU.

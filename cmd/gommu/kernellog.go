@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -90,24 +91,24 @@ func (l *kernelLog) read() error {
 }
 
 // faultLine is how Linux reports a blocked DMA: see dmar_fault_do_one in
-// drivers/iommu/intel/dmar.c.
-var faultLine = regexp.MustCompile(`DMAR: \[DMA (Read|Write) (?:NO_PASID|PASID 0x[0-9a-f]+)\] Request device \[([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])\] fault addr (0x[0-9a-f]+) \[fault reason 0x([0-9a-f]{2})\] (.*)`)
+// drivers/iommu/intel/dmar.c. 6.12 leaves the segment out, 7.2 does not.
+var faultLine = regexp.MustCompile(`DMAR: \[DMA (Read|Write) (?:NO_PASID|PASID 0x[0-9a-f]+)\] Request device \[([0-9a-f]{4}:)?([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])\] fault addr (0x[0-9a-f]+) \[fault reason 0x([0-9a-f]{2})\] (.*)`)
 
-// parseFault reads a line of the kernel's log, which does not name the domain.
+// parseFault reads a line of the kernel's log. The domain is that of a line that names none.
 func parseFault(line string, domain uint32) (*faultReport, bool) {
 	m := faultLine.FindStringSubmatch(line)
 	if m == nil {
 		return nil, false
 	}
-	reason, err := strconv.ParseUint(m[4], 16, 8)
+	reason, err := strconv.ParseUint(m[5], 16, 8)
 	if err != nil {
 		return nil, false
 	}
 	return &faultReport{
 		Reason:    int(reason),
-		Text:      m[5],
-		IOVA:      m[3],
-		Requester: fmt.Sprintf("%04x:%s", domain, m[2]),
+		Text:      m[6],
+		IOVA:      m[4],
+		Requester: cmp.Or(m[2], fmt.Sprintf("%04x:", domain)) + m[3],
 		Access:    strings.ToLower(m[1]),
 		Log:       line,
 	}, true

@@ -8,16 +8,22 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The lines are from guests of these kernels.
+// The lines are as guests of these kernels write them. Those from 7.2 on name the segment.
 func TestParseFault(t *testing.T) {
-	const line = "DMAR: [DMA Write NO_PASID] Request device [00:03.0] fault addr 0x1100000 [fault reason 0x05] PTE Write access is not set"
-	f, ok := parseFault(line, 1)
-	want := &faultReport{Reason: 5, Text: "PTE Write access is not set", IOVA: "0x1100000", Requester: "0001:00:03.0", Access: "write", Log: line}
-	if !ok {
-		t.Fatalf("%q is not taken for a fault", line)
-	}
-	if diff := cmp.Diff(want, f); diff != "" {
-		t.Error(diff)
+	for _, test := range []struct {
+		kernel, line, requester string
+	}{
+		{"6.12", "DMAR: [DMA Write NO_PASID] Request device [00:03.0] fault addr 0x1100000 [fault reason 0x05] PTE Write access is not set", "0001:00:03.0"},
+		{"7.2", "DMAR: [DMA Write NO_PASID] Request device [0002:00:03.0] fault addr 0x1100000 [fault reason 0x05] PTE Write access is not set", "0002:00:03.0"},
+	} {
+		f, ok := parseFault(test.line, 1)
+		want := &faultReport{Reason: 5, Text: "PTE Write access is not set", IOVA: "0x1100000", Requester: test.requester, Access: "write", Log: test.line}
+		if !ok {
+			t.Fatalf("Linux %s: %q is not taken for a fault", test.kernel, test.line)
+		}
+		if diff := cmp.Diff(want, f); diff != "" {
+			t.Errorf("Linux %s: %s", test.kernel, diff)
+		}
 	}
 	for _, line := range []string{
 		"",
