@@ -45,7 +45,7 @@ func (t *Tracer) faultHook(kernel *btf.Spec) (hook, error) {
 	}
 	b := &builder{t: t, operation: KernelFault}
 	done := b.label()
-	b.add(btf.WithFuncMetadata(asm.Mov.Reg(asm.R6, asm.R1), callback("gommu_kernel")))
+	b.add(btf.WithFuncMetadata(asm.Mov.Reg(asm.R6, asm.R1), signature("gommu_kernel")))
 	b.argument(asm.R7, 1) // the struct intel_iommu
 	b.unitState(regs, caps, segment, done)
 	b.fetch(asm.R1, word(countWord))
@@ -64,8 +64,9 @@ func (t *Tracer) faultHook(kernel *btf.Spec) (hook, error) {
 
 const recordFunction = "record"
 
-// callback is the type of a function that bpf_loop calls: the kernel wants to know it.
-func callback(name string) *btf.Func {
+// signature is the type of a function that bpf_loop calls: the kernel wants to know it, and then one of the program around it, too, which may
+// be the same.
+func signature(name string) *btf.Func {
 	long := &btf.Int{Name: "long", Size: 8, Encoding: btf.Signed}
 	return &btf.Func{Name: name, Linkage: btf.StaticFunc, Type: &btf.FuncProto{
 		Return: long, Params: []btf.FuncParam{{Name: "index", Type: long}, {Name: "unit", Type: &btf.Pointer{Target: &btf.Void{}}}},
@@ -103,7 +104,7 @@ func (t *Tracer) record() *builder {
 	b := &builder{t: t, operation: KernelFault, labels: 1000} // the program around it has its own labels
 	unit := func(to asm.Register, word int16) { b.add(asm.LoadMem(to, asm.R6, 8*word, asm.DWord)) }
 	last, inside := b.label(), b.label()
-	b.add(btf.WithFuncMetadata(asm.Mov.Reg(asm.R6, asm.R2), callback(recordFunction)).WithSymbol(recordFunction))
+	b.add(btf.WithFuncMetadata(asm.Mov.Reg(asm.R6, asm.R2), signature(recordFunction)).WithSymbol(recordFunction))
 	unit(asm.R3, statusWord)
 	unit(asm.R2, countWord)
 	b.add(
