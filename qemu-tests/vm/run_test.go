@@ -127,7 +127,10 @@ func TestStumbled(t *testing.T) {
 		{nil, false},
 		{&Result{}, false},
 		{&Result{QEMULog: aborted}, true},
-		{&Result{QEMULog: aborted, Stdout: []byte("=== RUN")}, false},
+		{&Result{QEMULog: aborted, Started: 1}, false},
+		{&Result{Console: []byte("[    3.114724] Oops: int3: 0000 [#1]")}, true},
+		{&Result{Console: []byte("[    3.114724] Oops: int3: 0000 [#1]"), Started: 1}, false},
+		{&Result{Console: []byte("Kernel panic - not syncing")}, false},
 		{&Result{QEMULog: []byte("qemu-system-x86_64: Assertion `x' failed")}, false},
 	} {
 		if got := stumbled(c.res); got != c.want {
