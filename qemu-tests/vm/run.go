@@ -88,7 +88,7 @@ func Run(t *testing.T, c Config) {
 	}
 }
 
-// stumbled reports whether the machine failed by a race of the emulation before the program was started. Seen once each in some hundred
+// stumbled reports whether the machine failed by what looks like a race of the emulation before the program was started. Seen once each in some hundred
 // boots on a loaded machine: QEMU 10.0 aborts where a processor's access meets a change of the memory map; in QEMU 7.2 the kernel
 // runs into the breakpoint that it has put, and taken away, where it patches its own code.
 func stumbled(res *Result) bool {
